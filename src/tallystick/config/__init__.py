@@ -1,0 +1,36 @@
+"""Configuration: every setting declared once (`settings`), values with units (`units`), one reader (`load`)."""
+
+from tallystick.config.load import load_config
+from tallystick.config.settings import (
+    ArchiveSettings,
+    Config,
+    DataSettings,
+    IngestLimits,
+    JournalSettings,
+    KeysSettings,
+    LogSettings,
+    PipelineSettings,
+    QuerySettings,
+    SealSettings,
+    ServerSettings,
+    TlsSettings,
+)
+from tallystick.config.units import Duration, Size
+
+__all__ = [
+    "ArchiveSettings",
+    "Config",
+    "DataSettings",
+    "Duration",
+    "IngestLimits",
+    "JournalSettings",
+    "KeysSettings",
+    "LogSettings",
+    "PipelineSettings",
+    "QuerySettings",
+    "SealSettings",
+    "ServerSettings",
+    "Size",
+    "TlsSettings",
+    "load_config",
+]

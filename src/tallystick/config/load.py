@@ -1,0 +1,128 @@
+"""Reads the TOML file into `Config`, or says with file and line why not.
+
+Plug-in tables (`[sources.x]`, `[transforms.x]`, `[destinations.x]`) are taken as they are here and checked with
+``decode_table`` by whoever knows the plug-in's settings class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tallystick.config.settings import Config, Settings
+from tallystick.config.units import Duration, Size
+from tallystick.errors import ConfigError
+
+T = TypeVar("T", bound=Settings)
+_PATH = re.compile(r"at `\$(.*)`")
+
+
+def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> Config:
+    """Read ``path`` (None: all defaults) and lay ``overrides`` (section → key → value) over it. Raises ConfigError."""
+    raw: dict[str, Any] = {}
+    data = b""
+    if path is not None:
+        try:
+            data = path.read_bytes()
+            raw = tomllib.loads(data.decode("utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read the configuration: {error.strerror}", place=str(path)) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            line = re.search(r"at line (\d+)", str(error))
+            place = f"{path}:{line[1]}" if line else str(path)
+            raise ConfigError(f"the configuration is not valid TOML: {error}", place=place) from error
+    for key in ("path", "hash"):
+        if key in raw:
+            raise ConfigError(f"unknown key `{key}`", place=_locate(path, data, key))
+    for section, values in (overrides or {}).items():
+        raw.setdefault(section, {}).update(values)
+    raw["path"] = str(path) if path else ""
+    raw["hash"] = hashlib.sha256(data).hexdigest()
+    return _convert(raw, Config, path, data, prefix="")
+
+
+def decode_table(config: Config, section: str, name: str, table: dict[str, Any], kind: type[T]) -> T:
+    """Check one plug-in table, for example ``destinations`` ``lake``, without its ``type``. Raises ConfigError."""
+    path = Path(config.path) if config.path else None
+    data = path.read_bytes() if path else b""
+    values = {key: resolve_secret(value, path) for key, value in table.items() if key != "type"}
+    return _convert(values, kind, path, data, prefix=f"{section}.{name}")
+
+
+def resolve_secret(value: Any, path: Path | None) -> Any:
+    """``{env = "NAME"}`` and ``{file = "PATH"}`` become the text they name. Raises ConfigError when it is missing."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return value
+    if isinstance(value.get("env"), str):
+        try:
+            return os.environ[value["env"]]
+        except KeyError as error:
+            raise ConfigError(
+                f"the environment variable {value['env']} is not set", place=str(path), hint="Set it before the start"
+            ) from error
+    if isinstance(value.get("file"), str):
+        source = (path.resolve().parent if path else Path.cwd()) / value["file"]
+        try:
+            if source.stat().st_mode & 0o004:
+                raise ConfigError("the secret file can be read by everyone", place=str(source), hint="chmod 600 it")
+            return source.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigError(f"cannot read the secret file: {error.strerror}", place=str(source)) from error
+    return value
+
+
+def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes, *, prefix: str) -> T:
+    try:
+        return msgspec.convert(raw, kind, dec_hook=_decode_unit)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        match = _PATH.search(text)
+        dotted = (match[1].strip(".") if match else "").replace("[...]", "")
+        unknown = re.search(r"unknown field `([^`]+)`", text)
+        if unknown:
+            dotted = f"{dotted}.{unknown[1]}".strip(".")
+            text = f"unknown key `{unknown[1]}`"
+        else:
+            text = text.split(" - at `")[0]
+        dotted = f"{prefix}.{dotted}".strip(".") if prefix else dotted
+        raise ConfigError(
+            f"{dotted}: {text}", place=_locate(path, data, dotted), hint="docs/configuration.md lists every setting"
+        ) from error
+
+
+def _decode_unit(kind: type, value: Any) -> Any:
+    if kind in (Duration, Size):
+        if not isinstance(value, str):
+            raise ValueError(f"expected text with a unit, got {value!r}")
+        return kind(value)
+    raise NotImplementedError(f"no reader for {kind}")
+
+
+def _locate(path: Path | None, data: bytes, dotted: str) -> str:
+    """``file:line`` of a dotted key: the last table header that leads to it, then the key."""
+    if path is None:
+        return "the command line or the environment"
+    parts = [part for part in dotted.split(".") if part]
+    line = 0
+    section: list[str] = []
+    for number, text in enumerate(data.decode("utf-8", "replace").split("\n"), 1):
+        header = re.match(r"\s*\[+\s*([^\]]+?)\s*\]+", text)
+        if header:
+            section = [part.strip().strip("\"'") for part in header[1].split(".")]
+            if section == parts[: len(section)]:
+                line = number
+            continue
+        key = re.match(r"\s*([\w.\"'-]+)\s*=", text)
+        if key:
+            full = section + [part.strip("\"'") for part in key[1].split(".")]
+            if full == parts[: len(full)]:
+                line = number
+                if len(full) >= len(section) + 1:
+                    return f"{path}:{number}"
+    return f"{path}:{line or 1}"

@@ -1,0 +1,210 @@
+"""Every setting, declared once: name, type, default and one line of documentation.
+
+`load` validates against these classes, `docs/configuration.md` is tested against them, and ``/v1/limits`` lists the
+limits among them. The tables under ``[sources.*]``, ``[transforms.*]`` and ``[destinations.*]`` are read by the
+plug-in that their ``type`` names, with a settings class of its own in the same style.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from tallystick.config.units import Duration, Size
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every settings table: immutable, unknown keys refused."""
+
+
+class TlsSettings(Settings, frozen=True):
+    """`tls = {…}`: the listener speaks TLS 1.2 or newer."""
+
+    cert: Annotated[str, Meta(description="Path of the certificate chain, PEM.")]
+    key: Annotated[str, Meta(description="Path of the private key, PEM.")]
+    client_ca: Annotated[str | None, Meta(description="Path of the CA that client certificates must come from, PEM.")] = None
+
+
+class ServerSettings(Settings, frozen=True):
+    """`[server]`"""
+
+    name: Annotated[
+        str,
+        Meta(
+            description="First part of every log origin. Fixed at first start; another name is refused.",
+            pattern=r"\A[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[0-9]{1,5})?\Z",
+        ),
+    ] = "tallystick.local"
+    listen: Annotated[str, Meta(description="Address and port. Off loopback it needs `tls` or `insecure = true`.")] = (
+        "127.0.0.1:8420"
+    )
+    workers: Annotated[int, Meta(description="Intake processes that decode and encode for the one writer.", ge=1, le=64)] = 1
+    insecure: Annotated[bool, Meta(description="Allow plain HTTP off loopback.")] = False
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="Host header values served besides the listen address, localhost and the server's name; others get 421."),
+    ] = ()
+    tls: Annotated[TlsSettings | None, Meta(description="Certificate and key; absent means plain HTTP.")] = None
+
+
+class DataSettings(Settings, frozen=True):
+    """`[data]`"""
+
+    dir: Annotated[str, Meta(description="Data directory.")] = "data"
+    quota: Annotated[Size, Meta(description="Bytes that the data directory may use; past it intake answers 503 `disk_full`.")] = (
+        field(default_factory=lambda: Size("200GiB"))
+    )
+    free_min: Annotated[
+        Size, Meta(description="Free bytes to leave on the file system; below it intake answers 503 `disk_full`.")
+    ] = field(default_factory=lambda: Size("256MiB"))
+    reserve: Annotated[Size, Meta(description="Reserve file, freed when the disk is full so that state can still be written.")] = (
+        field(default_factory=lambda: Size("64MiB"))
+    )
+
+
+class KeysSettings(Settings, frozen=True):
+    """`[keys]`"""
+
+    dir: Annotated[
+        str | None, Meta(description="Key directory; default is the data directory's path + `.keys`. Never inside it.")
+    ] = None
+    provider: Annotated[Literal["local"], Meta(description="Who keeps the root key.")] = "local"
+
+
+class JournalSettings(Settings, frozen=True):
+    """`[journal]`"""
+
+    segment_size: Annotated[Size, Meta(description="Size of one journal file.")] = field(default_factory=lambda: Size("256MiB"))
+    queue: Annotated[Size, Meta(description="Bytes that may wait for a commit; past it the answer is 503 `overloaded`.")] = field(
+        default_factory=lambda: Size("64MiB")
+    )
+    dedupe_events: Annotated[int, Meta(description="How many of the last event ids are remembered, at least.", ge=1)] = 20_000_000
+
+
+class SealSettings(Settings, frozen=True):
+    """`[seal]`"""
+
+    interval: Annotated[Duration, Meta(description="Time between two rounds of sealing.")] = field(
+        default_factory=lambda: Duration("250ms")
+    )
+    root_interval: Annotated[Duration, Meta(description="At most one root checkpoint in this time.")] = field(
+        default_factory=lambda: Duration("10s")
+    )
+
+
+class ArchiveSettings(Settings, frozen=True):
+    """`[archive]`"""
+
+    store: Annotated[str | None, Meta(description="A directory or s3://, gs://, az:// URL; default `<data dir>/archive`.")] = None
+    max_age: Annotated[Duration, Meta(description="Events are archived at the latest after this time.")] = field(
+        default_factory=lambda: Duration("1h")
+    )
+    hot_bytes: Annotated[Size, Meta(description="Bytes of lines that may wait outside the archive, over all tenants.")] = field(
+        default_factory=lambda: Size("256MiB")
+    )
+    merge_below: Annotated[Size, Meta(description="Chunks smaller than this are merged with their neighbours.")] = field(
+        default_factory=lambda: Size("8MiB")
+    )
+    options: Annotated[
+        dict[str, str], Meta(description="Options of the object store, as obstore names them (endpoint, region …).")
+    ] = field(default_factory=dict)
+
+
+class PipelineSettings(Settings, frozen=True):
+    """`[pipeline]`"""
+
+    transforms: Annotated[
+        tuple[str, ...], Meta(description="Transforms that run first, for every source. The built-in `secrets` redacts secrets.")
+    ] = ("secrets",)
+
+
+class IngestLimits(Settings, frozen=True):
+    """`[limits]`"""
+
+    body: Annotated[Size, Meta(description="One request body as sent.")] = field(default_factory=lambda: Size("16MiB"))
+    decompressed: Annotated[Size, Meta(description="One request body after decompression.")] = field(
+        default_factory=lambda: Size("64MiB")
+    )
+    ratio: Annotated[int, Meta(description="Decompressed bytes per compressed byte, past the first MiB.", ge=1)] = 200
+    events: Annotated[int, Meta(description="Events in one request.", ge=1)] = 100_000
+    event: Annotated[Size, Meta(description="One canonical line; up to 1 MiB.")] = field(default_factory=lambda: Size("65535B"))
+    depth: Annotated[int, Meta(description="Depth of nesting in one event.", ge=2, le=128)] = 32
+    head: Annotated[Size, Meta(description="Request line and headers of one request.")] = field(
+        default_factory=lambda: Size("32KiB")
+    )
+    headers: Annotated[int, Meta(description="Number of headers in one request.", ge=8)] = 100
+    head_time: Annotated[Duration, Meta(description="Time in which the request head must arrive.")] = field(
+        default_factory=lambda: Duration("10s")
+    )
+    body_time: Annotated[Duration, Meta(description="Time in which the request body must arrive.")] = field(
+        default_factory=lambda: Duration("60s")
+    )
+    idle_time: Annotated[Duration, Meta(description="Time a connection may idle between requests.")] = field(
+        default_factory=lambda: Duration("60s")
+    )
+    connections: Annotated[int, Meta(description="Open connections in all.", ge=1)] = 2_048
+    connections_per_address: Annotated[int, Meta(description="Open connections from one address.", ge=1)] = 1_024
+
+
+class QuerySettings(Settings, frozen=True):
+    """`[query]`"""
+
+    time: Annotated[Duration, Meta(description="Longest time for one search; past it the answer is partial and says so.")] = field(
+        default_factory=lambda: Duration("30s")
+    )
+    limit: Annotated[int, Meta(description="Most events in one page.", ge=1)] = 1_000
+    query: Annotated[Size, Meta(description="Longest query text.")] = field(default_factory=lambda: Size("8KiB"))
+    memory: Annotated[Size, Meta(description="Memory that one query may use.")] = field(default_factory=lambda: Size("512MiB"))
+
+
+class LogSettings(Settings, frozen=True):
+    """`[log]`"""
+
+    public: Annotated[bool, Meta(description="Serve checkpoints and hash tiles without a key. Entries always need one.")] = False
+
+
+class Config(Settings, frozen=True):
+    """The whole file. `path` and `hash` say which file, and the SHA-256 of its bytes, in hexadecimal."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    keys: KeysSettings = field(default_factory=KeysSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    limits: IngestLimits = field(default_factory=IngestLimits)
+    seal: SealSettings = field(default_factory=SealSettings)
+    archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    query: QuerySettings = field(default_factory=QuerySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    pipeline: PipelineSettings = field(default_factory=PipelineSettings)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tests: tuple[dict[str, Any], ...] = ()
+    path: str = ""
+    hash: str = ""
+
+    @property
+    def base_dir(self) -> Path:
+        """Relative paths in the file start here: the file's own directory, or the working directory without a file."""
+        return Path(self.path).resolve().parent if self.path else Path.cwd()
+
+    @property
+    def data_dir(self) -> Path:
+        return self.base_dir / self.data.dir
+
+    @property
+    def keys_dir(self) -> Path:
+        if self.keys.dir is not None:
+            return self.base_dir / self.keys.dir
+        return self.data_dir.with_name(self.data_dir.name + ".keys")
+
+    @property
+    def archive_url(self) -> str:
+        """A URL with a scheme, or an absolute directory."""
+        store = self.archive.store
+        if store is None:
+            return str(self.data_dir / "archive")
+        return store if "://" in store else str(self.base_dir / store)

@@ -1,0 +1,128 @@
+"""What a source, a transform and a destination must be. Everything hard stays with the caller.
+
+- A **transform** is a function from one event to a list of events. An empty list means filtered, by that transform's name.
+- A **destination** is one coroutine, ``send(cut)``, that says what became of a cut. Batching, retry, order, limits, metrics
+  and dead letters live in the dispatcher.
+- A **source** listens or reads, hands records to the intake, and answers its sender only after the intake returned.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from tallystick.config.settings import Settings
+from tallystick.event import Event
+
+
+class Transform(Protocol):
+    """Built once from its settings; ``apply`` is called for each event and does no IO."""
+
+    name: str
+
+    def apply(self, event: Event) -> list[Event]:
+        """The events that go on; an empty list counts the event as filtered by ``name``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One destination's batch of one tenant's sealed events, with bytes fixed before the first attempt.
+
+    ``body`` is the encoded form, identical for every attempt; ``sha256`` its hexadecimal digest; ``name`` a
+    deterministic name made of range and digest. ``indexes`` and ``lines`` are parallel and in order: the events of
+    ``first_index..last_index`` that the destination's filter let through.
+    """
+
+    destination: str
+    tenant: str
+    handle: str
+    origin: str
+    first_index: int
+    last_index: int
+    indexes: tuple[int, ...]
+    lines: tuple[bytes, ...]
+    body: bytes
+    content_type: str
+    suffix: str
+    sha256: str
+    checkpoint: str
+
+    @property
+    def name(self) -> str:
+        """``<first>-<last>-<16 hex of the digest>``, zero-padded so that names sort by index."""
+        return f"{self.first_index:020d}-{self.last_index:020d}-{self.sha256[:16]}"
+
+
+class AnswerKind(enum.Enum):
+    """What a destination said, sorted by what the dispatcher does next. Nothing means "drop"."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    THROTTLE = "throttle"
+    SPLIT = "split"
+    REFUSED = "refused"
+    PARK = "park"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of one attempt.
+
+    ``where`` names what holds the events now (object, offset, path). ``refused`` maps positions in the cut to the reply
+    for each event refused for good while the rest arrived; kind REFUSED with an empty map refuses the whole cut.
+    ``reply`` is at most 64 KiB of what the other side said.
+    """
+
+    kind: AnswerKind
+    reason: str = ""
+    where: str = ""
+    reply: str = ""
+    retry_after_s: float | None = None
+    refused: Mapping[int, str] = field(default_factory=dict)
+
+
+class Destination(Protocol):
+    """One small class per kind of destination. ``settings`` is its settings class, ``guarantee`` what its tests prove."""
+
+    settings: ClassVar[type[Settings]]
+    guarantee: ClassVar[str]
+    answers: ClassVar[Mapping[str, str]]
+
+    def __init__(self, name: str, settings: Any) -> None: ...
+
+    async def send(self, cut: Cut) -> Answer:
+        """Try once. Errors that it does not turn into an answer are a RETRY with the error's text."""
+
+    async def probe(self) -> Answer:
+        """Talk to the other side without leaving an event there; DELIVERED means it would accept one."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a source received, before it is an event. ``line`` counts from 1 within the sender's request."""
+
+    data: bytes
+    line: int = 1
+    peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the intake made of one submission, after it is durable. All positions are 0-based."""
+
+    accepted: int
+    duplicates: int
+    filtered: int
+    quarantined: Sequence[Any]
+    receipts: Sequence[Any]
+
+
+class Intake(Protocol):
+    """The one way in for sources other than ``/v1/events``."""
+
+    async def submit(self, source: str, records: Sequence[Record], *, tenant: str | None = None, credential: str = "") -> Accepted:
+        """Map, transform, validate and commit; returns after fdatasync. Raises PushbackError when intake is full."""

@@ -1,0 +1,61 @@
+"""Our own log lines, metrics and status pages, shared by all processes of one installation.
+
+- Log: one JSON object a line on stderr, no payloads, control characters escaped by JSON itself.
+- Metrics: prometheus_client in multi-process mode over ``<data>/run/metrics``, so one scrape covers all processes.
+- Status: each role writes ``<data>/run/status-<role>.json`` (volatile; a restart makes it anew).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from tallystick.durable import replace_volatile
+
+log = structlog.get_logger("tallystick")
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Send JSON lines to stderr, at ``level`` and above."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=lambda value, **_: msgspec.json.encode(value, enc_hook=repr).decode()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def use_metrics_dir(data_dir: Path) -> Path:
+    """Point prometheus_client at this installation's directory; must run before a metric is made."""
+    path = data_dir / "run" / "metrics"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(path)
+    return path
+
+
+def publish_status(data_dir: Path, role: str, status: dict[str, Any]) -> None:
+    """Let other processes read this role's state. ``at`` (Unix seconds) tells them how old it is."""
+    page = {"role": role, "pid": os.getpid(), "at": time.time(), **status}
+    replace_volatile(data_dir / "run" / f"status-{role}.json", msgspec.json.encode(page, enc_hook=repr))
+
+
+def read_status(data_dir: Path, role: str) -> dict[str, Any] | None:
+    """A role's last page, or None when it never wrote one."""
+    try:
+        page: dict[str, Any] = msgspec.json.decode((data_dir / "run" / f"status-{role}.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return page
