@@ -1,0 +1,54 @@
+# Tallystick. `make help` prints what each target does.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test unit check format bench docs lock clean
+
+help: ## print every target
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.server ## make the virtual environment from the hash-locked dependencies, nothing else
+
+$(VENV)/.server: requirements/server.txt pyproject.toml
+	@tools/make-venv $(PYTHON) $(VENV) requirements/server.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml
+	@tools/make-venv $(PYTHON) $(VENV) requirements/dev.txt
+	@touch $@ $(VENV)/.server
+
+run: setup ## start Tallystick with the demo story and print the console link and a curl line
+	@$(BIN)/tallystick up --demo
+
+test: $(VENV)/.dev ## install what the tests need, then run them all
+	@tools/install-test-parts
+	@$(BIN)/pytest
+
+unit: $(VENV)/.dev ## the quick tests only
+	@$(BIN)/pytest tests/unit
+
+check: $(VENV)/.dev ## lint, types, layers, formatting
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.dev ## put the code in its standard form
+	@$(BIN)/ruff check --fix src tests bench
+	@$(BIN)/ruff format src tests bench
+
+bench: $(VENV)/.dev ## print the table of speeds, each beside the machine's own limit
+	@tools/install-test-parts wrk
+	@$(BIN)/python -m bench
+
+docs: $(VENV)/.dev ## regenerate the reference pages (settings, verbs, metrics, endpoints)
+	@$(BIN)/python -m tools.reference
+
+lock: ## resolve and hash-lock the dependencies again
+	@tools/lock
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
