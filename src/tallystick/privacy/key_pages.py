@@ -1,0 +1,94 @@
+"""One family of named 32-byte keys, in encrypted pages of 128.
+
+On disk, `<family>/<page, 6 digits>.{a,b}`, each a `StateFile` whose payload is the page's content wrapped by the key
+store: a msgpack map from name to key, with AAD "ts-page1" ‖ 0 ‖ family ‖ 0 ‖ page u32 (the wrapping adds the generation).
+Pages fill in order; a name is in one page only.
+
+A page is saved twice, so both slots hold it: a key cannot be made again, so falling back to an older slot must not
+lose one. A crash between the two leaves the newer slot whole; the next save of the page repairs the other.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tallystick.durable import StateFile, make_dir
+from tallystick.errors import IntegrityError, NotFoundError
+from tallystick.telemetry import log
+
+_PAGE_KEYS = 128
+
+Wrap = Callable[[bytes, bytes], bytes]
+
+
+class KeyPages:
+    """The keys of one family; one process creates, others re-read when a name is missing. Thread-safe."""
+
+    def __init__(self, directory: Path, wrap: Wrap, unwrap: Wrap) -> None:
+        self._dir = directory
+        self._wrap = wrap
+        self._unwrap = unwrap
+        self._lock = threading.Lock()
+        self._keys: dict[str, bytes] = {}
+        self._pages = 0
+        self._last: dict[str, bytes] = {}
+
+    def get(self, name: str, *, create: bool = False) -> bytes:
+        """The key of ``name``; made durably when absent and ``create``. Raises NotFoundError, IntegrityError."""
+        with self._lock:
+            key = self._keys.get(name)
+            if key is None:
+                self._reread()
+                key = self._keys.get(name)
+            if key is None and create:
+                key = self._add(name)
+        if key is None:
+            raise NotFoundError("no such key", place=f"{self._dir.name} {name}")
+        return key
+
+    def _add(self, name: str) -> bytes:
+        key = secrets.token_bytes(32)
+        is_new_page = not self._pages or len(self._last) >= _PAGE_KEYS
+        page = self._pages if is_new_page else self._pages - 1
+        content = {name: key} if is_new_page else {**self._last, name: key}
+        make_dir(self._dir)
+        state = StateFile(self._path(page))
+        payload = self._wrap(msgspec.msgpack.encode(content), self._aad(page))
+        # A crash before the first save returned: no key, and nobody has used it. Between the two: rule in the header.
+        state.save(payload)
+        state.save(payload)
+        self._keys[name] = key
+        self._pages, self._last = page + 1, content
+        return key
+
+    def _reread(self) -> None:
+        """Read the last known page again, which may have grown, and every page after it."""
+        page = max(self._pages - 1, 0)
+        while (content := self._read(page)) is not None:
+            self._keys.update(content)
+            self._pages, self._last = page + 1, content
+            page += 1
+        if any(int(slot.stem) > page for slot in self._dir.glob("*.[ab]")):
+            raise IntegrityError("a page of keys is missing", place=str(self._path(page)), hint="Restore it from its backup")
+
+    def _read(self, page: int) -> dict[str, bytes] | None:
+        state = StateFile(self._path(page))
+        payload = state.load()
+        if payload is None:
+            if state.is_damaged():
+                raise IntegrityError("a page of keys is damaged", place=str(state.path), hint="Restore it from its backup")
+            return None
+        if state.is_damaged():
+            log.warning("key page has a damaged slot; the other one serves", path=str(state.path))
+        return msgspec.msgpack.decode(self._unwrap(payload, self._aad(page)), type=dict[str, bytes])
+
+    def _path(self, page: int) -> Path:
+        return self._dir / f"{page:06d}"
+
+    def _aad(self, page: int) -> bytes:
+        return b"ts-page1\x00" + self._dir.name.encode() + b"\x00" + page.to_bytes(4, "big")
