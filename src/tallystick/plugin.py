@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from tallystick.config.settings import Settings
+from tallystick.config.settings import DestinationSettings
 from tallystick.event import Event
 
 
@@ -32,7 +32,8 @@ class Cut:
 
     ``body`` is the encoded form, identical for every attempt; ``sha256`` its hexadecimal digest; ``name`` a
     deterministic name made of range and digest. ``indexes`` and ``lines`` are parallel and in order: the events of
-    ``first_index..last_index`` that the destination's filter let through.
+    ``first_index..last_index`` that the destination's filter let through. ``after`` is the ``where`` of this destination's
+    answer settled last before this cut, or empty: an append-only destination learns from it how much of its tail counts.
     """
 
     destination: str
@@ -41,13 +42,14 @@ class Cut:
     origin: str
     first_index: int
     last_index: int
-    indexes: tuple[int, ...]
-    lines: tuple[bytes, ...]
+    indexes: Sequence[int]
+    lines: Sequence[bytes]
     body: bytes
     content_type: str
     suffix: str
     sha256: str
     checkpoint: str
+    after: str = ""
 
     @property
     def name(self) -> str:
@@ -83,14 +85,49 @@ class Answer:
     refused: Mapping[int, str] = field(default_factory=dict)
 
 
-class Destination(Protocol):
-    """One small class per kind of destination. ``settings`` is its settings class, ``guarantee`` what its tests prove."""
+class Encoder(Protocol):
+    """Turns lines into one body. Pure, and the same bytes for the same input as long as ``version`` stays the same."""
 
-    settings: ClassVar[type[Settings]]
+    name: str
+    version: str
+    content_type: str
+    suffix: str
+
+    def encode(self, lines: Sequence[bytes], *, origin: str, first_index: int, last_index: int) -> bytes:
+        """The body of one cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchDefaults:
+    """What a destination takes at once when its `batch` setting is silent. ``max_age_s`` is in seconds."""
+
+    max_events: int
+    max_bytes: int
+    max_age_s: float
+
+
+class Destination(Protocol):
+    """One small class per kind of destination. ``settings`` is its settings class, ``guarantee`` what its tests prove.
+
+    ``window`` is how many cuts may be under way at once; ``is_ordered`` allows only one of them per tenant. ``answers`` is
+    the published table: what the other side may say, and what is done then.
+    """
+
+    settings: ClassVar[type[DestinationSettings]]
     guarantee: ClassVar[str]
     answers: ClassVar[Mapping[str, str]]
+    window: ClassVar[int]
+    is_ordered: ClassVar[bool]
+    batch: ClassVar[BatchDefaults]
+    encoder: Encoder
 
     def __init__(self, name: str, settings: Any) -> None: ...
+
+    def place(self, cut: Cut) -> str:
+        """Where ``cut`` will be, when that is known before sending and can be looked up with ``find``; else empty."""
+
+    async def find(self, place: str, sha256: str) -> bool | None:
+        """Whether ``place`` holds exactly the bytes of that digest; None when it cannot be told."""
 
     async def send(self, cut: Cut) -> Answer:
         """Try once. Errors that it does not turn into an answer are a RETRY with the error's text."""

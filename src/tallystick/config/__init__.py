@@ -3,8 +3,11 @@
 from tallystick.config.load import load_config
 from tallystick.config.settings import (
     ArchiveSettings,
+    BatchSettings,
     Config,
     DataSettings,
+    DeliverySettings,
+    DestinationSettings,
     IngestLimits,
     JournalSettings,
     KeysSettings,
@@ -19,8 +22,11 @@ from tallystick.config.units import Duration, Size
 
 __all__ = [
     "ArchiveSettings",
+    "BatchSettings",
     "Config",
     "DataSettings",
+    "DeliverySettings",
+    "DestinationSettings",
     "Duration",
     "IngestLimits",
     "JournalSettings",

@@ -166,6 +166,49 @@ class LogSettings(Settings, frozen=True):
     public: Annotated[bool, Meta(description="Serve checkpoints and hash tiles without a key. Entries always need one.")] = False
 
 
+class BatchSettings(Settings, frozen=True):
+    """`batch = {…}` of a destination: a cut is made when one of the three is reached. A key left out keeps that destination's default."""
+
+    max_events: Annotated[int | None, Meta(description="Events in one cut.", ge=1)] = None
+    max_bytes: Annotated[
+        Size | None, Meta(description="Bytes of canonical lines in one cut; a larger single event is a cut alone.")
+    ] = None
+    max_age: Annotated[Duration | None, Meta(description="Longest time that a sealed event waits for company.")] = None
+
+
+class DestinationSettings(Settings, frozen=True):
+    """`[destinations.*]`: what every destination understands, besides `type` and its own keys."""
+
+    where: Annotated[str | None, Meta(description="Query; other events are counted as filtered by `where`.")] = None
+    batch: Annotated[BatchSettings, Meta(description="Borders of a cut.")] = field(default_factory=BatchSettings)
+
+
+class DeliverySettings(Settings, frozen=True):
+    """`[delivery]`"""
+
+    retry_min: Annotated[Duration, Meta(description="Wait after the first failed attempt; it doubles with each further one.")] = (
+        field(default_factory=lambda: Duration("500ms"))
+    )
+    retry_max: Annotated[Duration, Meta(description="Longest wait between two attempts. Attempts never end.")] = field(
+        default_factory=lambda: Duration("5m")
+    )
+    breaker_failures: Annotated[
+        int, Meta(description="Failures in a row after which only one attempt at a time probes a destination.", ge=1)
+    ] = 5
+    probe_interval: Annotated[Duration, Meta(description="Time between two probes of a parked destination.")] = field(
+        default_factory=lambda: Duration("1m")
+    )
+    statement_interval: Annotated[Duration, Meta(description="Time between two signed statements.")] = field(
+        default_factory=lambda: Duration("1h")
+    )
+    cache: Annotated[Size, Meta(description="Journal bytes that the dispatcher keeps in memory for all destinations.")] = field(
+        default_factory=lambda: Size("64MiB")
+    )
+    poll_interval: Annotated[Duration, Meta(description="Time between two looks for newly sealed events.")] = field(
+        default_factory=lambda: Duration("50ms")
+    )
+
+
 class Config(Settings, frozen=True):
     """The whole file. `path` and `hash` say which file, and the SHA-256 of its bytes, in hexadecimal."""
 
@@ -179,6 +222,7 @@ class Config(Settings, frozen=True):
     query: QuerySettings = field(default_factory=QuerySettings)
     log: LogSettings = field(default_factory=LogSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
