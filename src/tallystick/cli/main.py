@@ -1,0 +1,70 @@
+"""The `tallystick` command: verbs that parse arguments, call one thing and print. No logic of its own.
+
+Exit codes: 0 ok · 1 operation failed · 2 usage or configuration · 3 data locked, keys missing or format refused ·
+4 integrity failure · 5 incomplete.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tallystick import __version__
+from tallystick.cli import check, evidence, manage, status, talk, up
+from tallystick.cli.output import fail
+from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
+
+app = typer.Typer(
+    name="tallystick",
+    help="An audit logs delivery pipeline that can prove what it received and what it delivered.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+up.register(app)
+check.register(app)
+talk.register(app)
+evidence.register(app)
+status.register(app)
+manage.register(app)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"tallystick {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """An audit logs delivery pipeline that can prove what it received and what it delivered."""
+
+
+def exit_code(error: TallystickError) -> int:
+    """The exit code that DESIGN section 6 gives an error."""
+    if isinstance(error, ConfigError):
+        return 2
+    if isinstance(error, StartError):
+        return 3
+    if isinstance(error, IntegrityError):
+        return 4
+    return 1
+
+
+def run() -> None:
+    """Entry point: every error of ours becomes one line on stderr and its exit code."""
+    try:
+        app()
+    except TallystickError as error:
+        fail(str(error))
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,72 @@
+"""Sends the story to a running server, through the same doors that anyone uses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from tallystick.client import Client
+from tallystick.demo.cast import Told
+from tallystick.demo.story import tell
+from tallystick.durable import write_new
+
+CONFIGURATION = """\
+# The demo's configuration: two declared sources and two destinations. docs/configuration.md lists every setting.
+[archive]
+max_age = "15s"
+
+[sources.github]
+type = "http"
+mapping = "github_audit"
+tenant = "northwind"
+
+[sources.cloudtrail]
+type = "http"
+mapping = "aws_cloudtrail"
+tenant = "northwind"
+
+[destinations.disk]
+type = "file"
+path = "out/events.jsonl"
+
+[destinations.lake]
+type = "object_store"
+url = "out/lake"
+where = "category:(authentication OR authorization) OR action:*.export"
+batch = { max_age = "2s" }
+"""
+
+
+def prepare(directory: Path) -> Path:
+    """Make the demo's directory and configuration when they are not there; returns the configuration's path."""
+    path = directory / "tallystick.toml"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        write_new(path, CONFIGURATION.encode())
+    return path
+
+
+def tell_story(url: str, key: str) -> None:
+    """Send every record of the story, in order of time, batch by batch."""
+    told = tell(datetime.now(UTC))
+    with Client(url, key) as client:
+        for tenant in ("northwind", "globex"):
+            client.post("/v1/tenants", {"name": tenant})
+        for source, records in groupby(told, key=lambda record: record.source):
+            _send(client, source, list(records))
+
+
+def _send(client: Client, source: str, records: list[Told]) -> None:
+    encoder = msgspec.json.Encoder()
+    if source == "events":
+        body = encoder.encode_lines(
+            [{"tenant": told.tenant, "id": f"demo-{told.at:%Y%m%d%H%M%S%f}", **told.record} for told in records]
+        )
+        path = "/v1/events"
+    else:
+        body = encoder.encode_lines([told.record for told in records])
+        path = f"/v1/in/{source}"
+    client.request("POST", path, content=body, headers={"Content-Type": "application/x-ndjson"})

@@ -1,0 +1,89 @@
+"""The entry point of every child process: ``python -m tallystick.pipeline.role ROLE PARENT_PID [--config F] …``.
+
+Not for people: `tallystick up` starts these. Ends with the exit codes of DESIGN section 6.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tallystick.config import Config, load_config
+from tallystick.errors import ConfigError, IntegrityError, StartError
+from tallystick.pipeline.context import Installation, open_installation
+from tallystick.pipeline.process import die_with_parent
+from tallystick.telemetry import configure_logging, log, use_metrics_dir
+
+# Named by text, not imported: the api process stands on a higher floor, and a follower must not load what it does not use.
+ROLE_MODULES = {
+    "intake": "tallystick.pipeline.intake",
+    "sealer": "tallystick.pipeline.sealer",
+    "archiver": "tallystick.pipeline.archiver",
+    "dispatcher": "tallystick.pipeline.dispatcher",
+    "api": "tallystick.api.process",
+}
+EXIT_CONFIG, EXIT_START, EXIT_INTEGRITY = 2, 3, 4
+
+
+def overrides_from(data: str | None, keys: str | None, listen: str | None) -> dict[str, dict[str, Any]]:
+    """Command-line values as they stand in the configuration. Paths become absolute: they do not depend on the file."""
+    overrides: dict[str, dict[str, Any]] = {}
+    if data is not None:
+        overrides["data"] = {"dir": str(Path(data).absolute())}
+    if keys is not None:
+        overrides["keys"] = {"dir": str(Path(keys).absolute())}
+    if listen is not None:
+        overrides["server"] = {"listen": listen}
+    return overrides
+
+
+def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Config]:
+    """Role, parent's pid and configuration of a child process."""
+    parser = argparse.ArgumentParser(prog="tallystick.pipeline.role")
+    parser.add_argument("role")
+    parser.add_argument("parent_pid", type=int)
+    parser.add_argument("--config")
+    parser.add_argument("--data")
+    parser.add_argument("--keys")
+    parser.add_argument("--listen")
+    parsed = parser.parse_args(arguments)
+    path = Path(parsed.config) if parsed.config else None
+    return parsed.role, parsed.parent_pid, load_config(path, overrides_from(parsed.data, parsed.keys, parsed.listen))
+
+
+def role_arguments(config_path: Path | None, data: str | None, keys: str | None, listen: str | None) -> list[str]:
+    """The same choices again, for `parse_role_arguments` of a child."""
+    pairs = {"--config": str(config_path) if config_path else None, "--data": data, "--keys": keys, "--listen": listen}
+    return [word for name, value in pairs.items() if value is not None for word in (name, value)]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one role until it is told to stop; returns the exit code."""
+    os.umask(0o077)
+    configure_logging()
+    try:
+        role, parent_pid, config = parse_role_arguments(arguments)
+        die_with_parent(parent_pid)
+        use_metrics_dir(config.data_dir)
+        installation = open_installation(config)
+        run: Callable[[Installation], None] = importlib.import_module(ROLE_MODULES[role]).run
+        run(installation)
+    except ConfigError as error:
+        log.error("configuration refused", error=str(error))
+        return EXIT_CONFIG
+    except StartError as error:
+        log.error("start refused", error=str(error))
+        return EXIT_START
+    except IntegrityError as error:
+        log.error("integrity failure", error=str(error))
+        return EXIT_INTEGRITY
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

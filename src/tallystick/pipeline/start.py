@@ -1,0 +1,115 @@
+"""The steps of `tallystick up` before and beside the supervisor.
+
+1. Read and check the whole configuration; no socket is opened and no byte written before it has passed.
+2. Open or make the installation (`context`), and the admin key.
+3. Supervise (`supervisor`); when intake says it is ready, announce it, and with ``--demo`` tell the story once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallystick.config import Config, load_config
+from tallystick.errors import ConfigError
+from tallystick.http.access import AdminKey, ensure_admin_key
+from tallystick.pipeline.check import check_config
+from tallystick.pipeline.context import Installation, open_installation
+from tallystick.pipeline.role import overrides_from, role_arguments
+from tallystick.pipeline.supervisor import Supervisor
+from tallystick.telemetry import configure_logging, log
+
+
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What the command line said."""
+
+    config: Path | None = None
+    data: str | None = None
+    keys: str | None = None
+    listen: str | None = None
+    is_demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StartHooks:
+    """What the command line does at certain moments; all are called in the supervisor's process.
+
+    ``issue_login`` makes a single-use console code for a key id; ``announce`` tells the person; ``tell_story`` fills the demo.
+    """
+
+    issue_login: Callable[[Path, str], str]
+    announce: Callable[[str, str | None, Path | None, str | None], None]
+    tell_story: Callable[[str, str], None]
+
+
+def start(options: StartOptions, hooks: StartHooks) -> int:
+    """Run until stopped; returns the exit code. Raises ConfigError and StartError before anything was opened."""
+    os.umask(0o077)
+    configure_logging()
+    config = load_config(options.config, overrides_from(options.data, options.keys, options.listen))
+    check_listen(config)
+    check_config(config)
+    is_first = not (config.data_dir / "FORMAT").exists()
+    installation = open_installation(config, create=True)
+    admin = ensure_admin_key(installation.keys_dir, os.environ.get("TALLYSTICK_ADMIN_KEY"))
+    supervisor = Supervisor(
+        installation,
+        role_arguments(options.config, options.data, options.keys, options.listen),
+        on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo and is_first),
+        is_ready=lambda: _is_ready(config),
+    )
+    return supervisor.run()
+
+
+def base_url(config: Config) -> str:
+    """Where a client on this machine reaches the server."""
+    scheme = "https" if config.server.tls else "http"
+    return f"{scheme}://{config.server.listen}"
+
+
+def check_listen(config: Config) -> None:
+    """Refuse plain HTTP off loopback unless the operator wrote ``insecure = true``. Raises ConfigError."""
+    host, separator, port = config.server.listen.rpartition(":")
+    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"[server] listen = {config.server.listen!r} is no address and port", hint='Write "127.0.0.1:8420"')
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError as error:
+        raise ConfigError(f"[server] listen = {config.server.listen!r} needs an IP address", hint='Write "127.0.0.1:8420"') from error
+    if not is_loopback and config.server.tls is None and not config.server.insecure:
+        raise ConfigError(
+            f"{config.server.listen} can be reached from outside and would speak plain HTTP",
+            hint="Set tls = { cert, key }, or insecure = true if something in front of it speaks TLS",
+        )
+    if not is_loopback and config.server.tls is None:
+        log.warning("listening off loopback without TLS, as insecure = true says", listen=config.server.listen)
+
+
+def _on_ready(installation: Installation, admin: AdminKey, hooks: StartHooks, *, is_story_wanted: bool) -> None:
+    url = base_url(installation.config)
+    if is_story_wanted and admin.secret:
+        threading.Thread(target=hooks.tell_story, args=(url, admin.secret), name="story", daemon=True).start()
+    login = None
+    if admin.key_id:
+        login = f"{url}/login?code={hooks.issue_login(installation.data_dir, admin.key_id)}"
+    hooks.announce(url, login, admin.path, admin.secret)
+
+
+def _is_ready(config: Config) -> bool:
+    """One look at the readiness page, over the real listener."""
+    host, _, port = config.server.listen.rpartition(":")
+    kind = http.client.HTTPSConnection if config.server.tls else http.client.HTTPConnection
+    connection = kind(host.strip("[]"), int(port), timeout=1)
+    try:
+        connection.request("GET", "/healthz/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,145 @@
+"""`tallystick up`: one process per role, started, watched and stopped together.
+
+- The supervisor holds the `supervisor` lock of the data directory, so a second `up` ends at once with exit 3.
+- Each role is its own process and dies with the supervisor (`process.die_with_parent`), also under kill -9.
+- A role that ends is started again after a pause that grows from 0.5 to 10 seconds: a crashed follower catches up from its
+  cursor, a crashed intake recovers its journal. A role that ends with exit 2, 3 or 4 asks for a person, not for another
+  start: then everything stops with that code.
+- SIGTERM or SIGINT stops intake first (requests in flight are answered), then the followers; a second signal, or the end of
+  the grace period, kills what is left. SIGHUP is passed on to every role.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tallystick.durable import RoleLock
+from tallystick.pipeline.context import Installation
+from tallystick.telemetry import log
+
+ROLES = ("intake", "api", "sealer", "archiver", "dispatcher")
+_GRACE_S = 10.0
+_FINAL_CODES = (2, 3, 4)
+
+
+@dataclass
+class Child:
+    """One role's process and its history of starts."""
+
+    role: str
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause_s: float = 0.5
+    next_start: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Runs the roles until told to stop. ``on_ready`` is called once, when intake first says it is ready."""
+
+    installation: Installation
+    role_arguments: Sequence[str]
+    on_ready: Callable[[], None]
+    is_ready: Callable[[], bool]
+    roles: Sequence[str] = ROLES
+    _children: dict[str, Child] = field(default_factory=dict)
+    _signals: int = 0
+
+    def run(self) -> int:
+        """Start everything and stay until a signal or a final failure. Returns the exit code. Raises LockedError."""
+        lock = RoleLock(self.installation.data_dir, "supervisor")
+        lock.acquire()
+        try:
+            _clear_run_dir(self.installation.run_dir)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._on_stop)
+            signal.signal(signal.SIGHUP, self._on_reload)
+            return self._watch()
+        finally:
+            self._stop()
+            lock.release()
+
+    def _watch(self) -> int:
+        for role in self.roles:
+            self._children[role] = Child(role)
+        is_announced = False
+        while not self._signals:
+            for child in self._children.values():
+                code = self._tend(child)
+                if code is not None:
+                    return code
+            if not is_announced and self.is_ready():
+                is_announced = True
+                self.on_ready()
+            time.sleep(0.05)
+        return 0
+
+    def _tend(self, child: Child) -> int | None:
+        now = time.monotonic()
+        if child.process is None:
+            if now >= child.next_start:
+                self._start(child)
+            return None
+        code = child.process.poll()
+        if code is None:
+            return None
+        child.process = None
+        if code in _FINAL_CODES:
+            return code
+        child.pause_s = 0.5 if now - child.started_at > 30 else min(child.pause_s * 2, 10.0)
+        child.next_start = now + child.pause_s
+        log.error("role ended", role=child.role, code=code, again_in_s=child.pause_s)
+        return None
+
+    def _start(self, child: Child) -> None:
+        command = [sys.executable, "-m", "tallystick.pipeline.role", child.role, str(os.getpid()), *self.role_arguments]
+        child.started_at = time.monotonic()
+        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+    def _on_stop(self, number: int, _frame: object) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            self._signal_all(signal.SIGKILL)
+
+    def _on_reload(self, number: int, _frame: object) -> None:
+        self._signal_all(signal.SIGHUP)
+
+    def _signal_all(self, number: int) -> None:
+        for child in self._children.values():
+            if child.process is not None and child.process.poll() is None:
+                child.process.send_signal(number)
+
+    def _stop(self) -> None:
+        deadline = time.monotonic() + _GRACE_S
+        for role in self.roles:
+            child = self._children.get(role)
+            if child is not None and child.process is not None:
+                child.process.terminate()
+                if role == "intake":
+                    _wait(child.process, deadline)
+        for child in self._children.values():
+            if child.process is not None:
+                _wait(child.process, deadline)
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        log.error("role did not stop in time, killing it", pid=process.pid)
+        process.kill()
+        process.wait()
+
+
+def _clear_run_dir(path: Path) -> None:
+    """Sockets, status pages and metrics of an earlier life say nothing true any more."""
+    shutil.rmtree(path, ignore_errors=True)
+    (path / "metrics").mkdir(parents=True, mode=0o700)
