@@ -1,0 +1,25 @@
+"""Fixtures that every suite may use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.server import Server
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
+    """Make servers with a configuration; all are stopped at the end."""
+    made: list[Server] = []
+
+    def make(configuration: str = "") -> Server:
+        directory = tmp_path / f"server-{len(made)}"
+        directory.mkdir()
+        made.append(Server(directory, configuration))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()

@@ -1,0 +1,1 @@
+"""Parts that several test suites share: real servers as processes, event generators, oracles."""
