@@ -105,6 +105,13 @@ def unlink(path: Path, *, missing_ok: bool = True) -> None:
     sync_dir(path.parent)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give a synced file its name, in the same directory and in one step, durably. Raises OSError."""
+    _observe("rename", target)
+    os.replace(source, target)
+    sync_dir(target.parent)
+
+
 def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Create a file that must not exist, with ``data``, durably. Raises FileExistsError."""
     _observe("write_new", path)
