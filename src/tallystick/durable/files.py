@@ -124,6 +124,25 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_dir(path.parent)
 
 
+def publish_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Put ``data`` under a name that must not exist, durably and in one step: readers see all of it or no file.
+
+    A crash before the link leaves a stray temporary file (``.<name>.tmp-<pid>``) and no name; one after it, the whole file.
+    Raises FileExistsError, after a sync of the directory: the name may be that of an attempt that did not come so far.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        append_all(fd, data)
+        sync_file(fd)
+        _observe("link", path)
+        os.link(temporary, path)
+    finally:
+        os.close(fd)
+        temporary.unlink(missing_ok=True)
+        sync_dir(path.parent)
+
+
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Put ``data`` under ``path`` durably and in one step (temp file, fsync, rename, fsync of the directory).
 
