@@ -105,9 +105,15 @@ class ArchiveSettings(Settings, frozen=True):
     hot_bytes: Annotated[Size, Meta(description="Bytes of lines that may wait outside the archive, over all tenants.")] = field(
         default_factory=lambda: Size("256MiB")
     )
+    chunk_size: Annotated[Size, Meta(description="Bytes of one tenant's lines that are archived without waiting longer.")] = field(
+        default_factory=lambda: Size("32MiB")
+    )
     merge_below: Annotated[Size, Meta(description="Chunks smaller than this are merged with their neighbours.")] = field(
         default_factory=lambda: Size("8MiB")
     )
+    merge_grace: Annotated[
+        Duration, Meta(description="How long merged chunks stay, so that running searches can finish. Longer than `query.time`.")
+    ] = field(default_factory=lambda: Duration("10m"))
     options: Annotated[
         dict[str, str], Meta(description="Options of the object store, as obstore names them (endpoint, region …).")
     ] = field(default_factory=dict)
