@@ -18,8 +18,8 @@ On disk (integers big-endian, 58 bytes of header)
 
 Plaintext of EVENTS: ``u32 length of the dedupe section ‖ dedupe section ‖ zstd(lines joined by LF)``; of the others,
 zstd(JSON lines joined by LF), or nothing when there are none. A MARK frame numbers no entry; its ``first_seq`` is the
-durable seq + 1 at that time, its ``first_index`` the offset in this segment up to which bytes were durable, and its one
-record the tree sizes of the tenants in the commit before it (see `commit`).
+durable seq + 1 at that time, and its one record names the mark and the tenants of the commit before it (see `commit`).
+A LOST frame gives new seqs to lost leaves; with no handle it only declares a span whose tenants are unknown (`recovery`).
 
 Resynchronisation after damage looks for the bytes that every header of a segment shares, ``epoch ‖ upper half of the
 ordinal``, and accepts a place only when bounds and CRC hold there.

@@ -1,0 +1,82 @@
+"""A group: the frames of one request on their way to disk, numbered and encoded when their commit is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+
+from tallystick.journal.frame import FrameEncoder, FrameType, events_payload, frame_bytes
+from tallystick.journal.numbering import Numbering
+
+
+@dataclass(slots=True)
+class Part:
+    """One frame to be. ``first_seq`` and ``first_index`` are given when it is written, except the index of a LOST part."""
+
+    kind: FrameType
+    handle: str
+    lines: list[bytes]
+    count: int
+    section: bytes = b""
+    payload: bytes | None = None
+    first_seq: int = 0
+    first_index: int = 0
+
+    def compress(self, compressor: zstandard.ZstdCompressor) -> int:
+        """Make the payload once; returns the frame's size in bytes on disk."""
+        if self.payload is None:
+            compressed = compressor.compress(b"\n".join(self.lines)) if self.lines else b""
+            self.payload = events_payload(self.section, compressed) if self.kind is FrameType.EVENTS else compressed
+        return frame_bytes(len(self.payload))
+
+
+@dataclass(slots=True)
+class Group:
+    """``cost``: bytes it holds in the queue. ``size``: bytes on disk, once prepared. ``token``: the caller's own."""
+
+    parts: list[Part]
+    cost: int
+    token: Any = None
+    size: int = 0
+
+    def prepare(self, compressor: zstandard.ZstdCompressor) -> None:
+        self.size = sum(part.compress(compressor) for part in self.parts)
+
+
+@dataclass(slots=True)
+class Encoded:
+    """Bytes of one commit, and the numbers after it. ``sizes``: next index of each tenant that gained events in it."""
+
+    frames: list[bytes]
+    next_seq: int
+    sizes: dict[str, int]
+
+
+def encode_groups(encoder: FrameEncoder, groups: Iterable[Group], numbering: Numbering) -> Encoded:
+    """Number and encode, without touching ``numbering``: a failed write takes no numbers."""
+    encoded = Encoded([], numbering.next_seq, {})
+    for group in groups:
+        last = len(group.parts) - 1
+        for place, part in enumerate(group.parts):
+            _number(part, encoded, numbering)
+            encoded.frames += encoder.encode(
+                part.kind,
+                part.payload or b"",
+                first_seq=part.first_seq,
+                handle=part.handle,
+                first_index=part.first_index,
+                count=part.count,
+                is_last=place == last,
+            )
+    return encoded
+
+
+def _number(part: Part, encoded: Encoded, numbering: Numbering) -> None:
+    part.first_seq = encoded.next_seq
+    encoded.next_seq += part.count
+    if part.kind is FrameType.EVENTS:
+        part.first_index = encoded.sizes.get(part.handle, numbering.next_index.get(part.handle, 0))
+        encoded.sizes[part.handle] = part.first_index + part.count

@@ -1,0 +1,292 @@
+"""Taking a journal over after the last writer ended, however it ended.
+
+Only the active segment, the last of the chain, is read; older ones ended under a successor's header (DESIGN 7.6).
+
+1. Read headers; choose the active segment; load `cursors/numbering`, which names the numbers at its start.
+2. Scan the active segment to the end of the file. What stops the scan is one of
+   - **a torn tail**: nothing valid follows and it lies at or past the durable mark, so nobody was told of it. The bytes go
+     to `salvage/`, the segment's valid end is the end of the last whole group, the numbers are issued again;
+   - **corruption**: a frame follows, or the mark lies behind it. Nothing is cut; the range is reported; the scan goes on.
+3. Before that, sync it, for the last writer may have died before its sync. Should this fail, only bytes up to the durable
+   mark are kept, for those were synced in the past.
+4. Declare what may have been acknowledged and is gone: seqs up to the mark, to the mark frames and to what signed heads
+   promise; indexes by the next frame or mark frame that names the tenant, and by sealed sizes. Each declared span becomes a
+   LOST frame, written with the new segment in one step, so a crash in between repeats recovery and doubles nothing.
+
+Nothing is ever truncated here: the new segment's header makes what is not kept void. Salvage files have names made of
+segment and offset, so that a repeated recovery writes the same file again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tallystick.durable import make_dir, replace_file, sync_data
+from tallystick.errors import IntegrityError, StartError
+from tallystick.journal.commit import JournalEnd
+from tallystick.journal.frame import Frame, FrameType
+from tallystick.journal.group import Group, Part
+from tallystick.journal.mark import NO_MARK, Mark, MarkReader
+from tallystick.journal.numbering import Numbering, NumberingFile
+from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner
+from tallystick.journal.segment import HEADER_BLOCK, KeyWrapper, SegmentHeader, SegmentList, list_segments
+from tallystick.telemetry import log
+
+
+@dataclass(slots=True)
+class Lost:
+    """A span that may have been acknowledged and is gone. ``handle`` empty: seqs whose tenant is not known."""
+
+    handle: str
+    first_index: int
+    count: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What a new writer starts from, and what the operator must hear."""
+
+    end: JournalEnd
+    lost: list[Lost] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    salvaged: list[Path] = field(default_factory=list)
+
+    def lost_group(self) -> Group | None:
+        """The LOST frames to open the new segment with."""
+        parts = [
+            Part(
+                FrameType.LOST,
+                lost.handle,
+                [msgspec.json.encode({"first_index": lost.first_index, "count": lost.count, "reason": lost.reason})],
+                lost.count if lost.handle else 0,
+                first_index=lost.first_index,
+            )
+            for lost in self.lost
+        ]
+        return Group(parts, 0) if parts else None
+
+
+def recover(data_dir: Path, keys: KeyWrapper, known_sizes: Mapping[str, int] | None = None, known_seq: int = 0) -> Recovered:
+    """Steps 1–4. ``known_sizes``: sealed size of each tenant's tree; ``known_seq``: the highest seq a signed head promises.
+
+    Raises FormatRefusedError for a newer journal, StartError when the active segment can neither be synced nor cut.
+    """
+    directory = data_dir / "journal"
+    listed = list_segments(directory)
+    mark = _last_mark(directory)
+    numbering, start = _numbering_at(data_dir, listed)
+    recovered = Recovered(JournalEnd(numbering=numbering))
+    recovered.damage += [f"{path.name}: no readable header" for path in listed.unreadable]
+    ends = listed.ends()
+    for path, header in listed.segments[start:]:
+        recovery = _SegmentRecovery(path, header, keys, mark, recovered)
+        recovery.scan(ends.get(header.uuid) if header is not listed.segments[-1][1] else None)
+    _declare_promised(recovered, mark, known_sizes or {}, known_seq)
+    for text in recovered.damage:
+        log.error("journal_damage", what=text)
+    return recovered
+
+
+def frames_since(data_dir: Path, keys: KeyWrapper, seq: int, end: JournalEnd) -> Iterator[Frame]:
+    """EVENTS frames with entries after ``seq``, in order, up to ``end``. Damage is passed over: `recover` reported it."""
+    listed = list_segments(data_dir / "journal")
+    ends = listed.ends() | {end.previous: end.previous_end}
+    for place, (path, header) in enumerate(listed.segments):
+        following = listed.segments[place + 1][1].first_seq if place + 1 < len(listed.segments) else end.numbering.next_seq
+        if following <= seq + 1 or header.uuid not in ends:
+            continue
+        for item in _items(path, header, keys.unwrap(header.wrapped_key, header.uuid), ends[header.uuid]):
+            if isinstance(item, Frame) and item.type == FrameType.EVENTS and item.next_seq > seq + 1:
+                yield item
+
+
+class _SegmentRecovery:
+    """Steps 2 and 3 for one segment."""
+
+    def __init__(self, path: Path, header: SegmentHeader, keys: KeyWrapper, mark: Mark, recovered: Recovered) -> None:
+        self._path = path
+        self._header = header
+        self._key = keys.unwrap(header.wrapped_key, header.uuid)
+        self._mark_offset = mark.offset if mark.segment == header.uuid else HEADER_BLOCK
+        self._recovered = recovered
+        self._numbering = recovered.end.numbering
+        self._group: list[Frame] = []
+
+    def scan(self, known_end: int | None) -> None:
+        """``known_end``: where a successor says this segment ends; None for the active one, whose end is found here."""
+        self._numbering.next_seq = max(self._numbering.next_seq, self._header.first_seq)
+        limit = self._synced_size() if known_end is None else known_end
+        whole = end = HEADER_BLOCK
+        for item in _items(self._path, self._header, self._key, limit):
+            if isinstance(item, Gap):
+                if item.end < limit or known_end is not None:
+                    self._report(item)
+                    self._end_group()  # intact frames of a damaged group were acknowledged, and are kept
+                continue
+            self._group.append(item)
+            end = item.end
+            if item.is_last_of_group:
+                self._end_group()
+                whole = end
+        if known_end is None:
+            self._close_active(end, whole)
+
+    def _end_group(self) -> None:
+        for frame in self._group:
+            self._pass_frame(frame)
+        self._group = []
+
+    def _pass_frame(self, frame: Frame) -> None:
+        lost = self._recovered.lost
+        if frame.type == FrameType.EVENTS:
+            _lose_up_to(self._recovered, frame.handle, frame.first_index, f"damaged frames in {self._path.name}")
+        elif frame.type == FrameType.LOST:
+            declared = (frame.handle, frame.first_index, frame.count)
+            lost[:] = [span for span in lost if (span.handle, span.first_index, span.count) != declared]
+        elif frame.type == FrameType.MARK and frame.first_seq > self._numbering.next_seq:
+            self._pass_mark(frame)
+        self._numbering.pass_frame(frame)
+
+    def _pass_mark(self, frame: Frame) -> None:
+        """A mark frame behind lost frames: it still knows which tenants they belonged to."""
+        try:
+            sizes = msgspec.json.decode(frame.records()[0], type=_MarkRecord).next
+        except (IntegrityError, msgspec.MsgspecError, IndexError) as error:
+            self._recovered.damage.append(f"{self._path.name}: mark frame at {frame.offset}: {error}")
+            return
+        for handle, size in sizes.items():
+            _lose_up_to(self._recovered, handle, size, f"damaged frames in {self._path.name}")
+
+    def _report(self, gap: Gap) -> None:
+        self._recovered.damage.append(f"{self._path.name}: bytes {gap.start} to {gap.end} are no frames")
+        self._salvage(gap.start, gap.end)
+
+    def _close_active(self, end: int, whole: int) -> None:
+        """Find the valid end of the active segment, and set apart what lies behind it."""
+        if end <= self._mark_offset:
+            self._end_group()  # the rest of this group was acknowledged and is gone
+            kept = end
+        else:
+            kept = whole
+        if kept < self._mark_offset:
+            self._recovered.damage.append(f"{self._path.name}: ends at {kept}, but was durable to {self._mark_offset}")
+        self._salvage(kept, _last_written(self._path, kept))
+        self._recovered.end.previous, self._recovered.end.previous_end = self._header.uuid, kept
+
+    def _synced_size(self) -> int:
+        """Make durable what the last writer left unsynced, and say how far the file can be believed.
+
+        A crash before the successor exists repeats this.
+        """
+        fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            sync_data(fd)
+            return os.fstat(fd).st_size
+        except OSError as error:
+            if self._mark_offset <= HEADER_BLOCK:
+                raise StartError(f"the journal cannot be synced: {error.strerror}", place=str(self._path)) from error
+            self._recovered.damage.append(f"{self._path.name}: not synced ({error.strerror}); kept to the durable mark")
+            return self._mark_offset
+        finally:
+            os.close(fd)
+
+    def _salvage(self, start: int, end: int) -> None:
+        """Copy bytes that are not kept. They are ciphertext, as they were."""
+        if end <= start:
+            return
+        target = self._path.parent.parent / "salvage" / f"{self._header.uuid.hex()}-{start}.bin"
+        try:
+            make_dir(target.parent)
+            with self._path.open("rb") as file:
+                file.seek(start)
+                replace_file(target, file.read(end - start))
+        except OSError as error:
+            # Never a reason to refuse intake: the bytes stay where they are until the segment is retired.
+            self._recovered.damage.append(f"{self._path.name}: bytes {start} to {end} not salvaged: {error.strerror}")
+            return
+        self._recovered.salvaged.append(target)
+        log.warning("journal_bytes_salvaged", segment=self._path.name, start=start, end=end, file=target.name)
+
+
+class _MarkRecord(msgspec.Struct):
+    seq: int
+    segment: str
+    offset: int
+    next: dict[str, int]
+
+
+def _declare_promised(recovered: Recovered, mark: Mark, known_sizes: Mapping[str, int], known_seq: int) -> None:
+    """Step 4 for what no frame shows any more."""
+    numbering = recovered.end.numbering
+    for handle, size in known_sizes.items():
+        _lose_up_to(recovered, handle, size, "sealed, but no longer in the journal")
+    promised = max(mark.seq, known_seq)
+    if promised >= numbering.next_seq:
+        text = f"acknowledged entries are missing: seq {numbering.next_seq} to {promised}"
+        recovered.damage.append(text)
+        recovered.lost.append(Lost("", 0, 0, text))
+        numbering.next_seq = promised + 1
+
+
+def _lose_up_to(recovered: Recovered, handle: str, size: int, reason: str) -> None:
+    expected = recovered.end.numbering.next_index.get(handle, 0)
+    if size > expected:
+        recovered.lost.append(Lost(handle, expected, size - expected, reason))
+        recovered.end.numbering.raise_index(handle, size)
+
+
+def _last_mark(directory: Path) -> Mark:
+    reader = MarkReader(directory)
+    try:
+        return reader.read() or NO_MARK
+    finally:
+        reader.close()
+
+
+def _numbering_at(data_dir: Path, listed: SegmentList) -> tuple[Numbering, int]:
+    """The numbers to start scanning with, and the place in the list to start at."""
+    saved = NumberingFile(data_dir).load()
+    for place, (_, header) in enumerate(listed.segments):
+        if saved is not None and header.uuid == saved[0]:
+            return saved[1], place
+    if len(listed.segments) > 1:
+        log.warning("journal_numbering_rebuilt", segments=len(listed.segments))
+    numbering = Numbering()
+    ends = listed.ends()
+    for path, header in listed.segments[:-1]:
+        numbering.next_seq = max(numbering.next_seq, header.first_seq)
+        for item in _items(path, header, None, ends.get(header.uuid, path.stat().st_size)):
+            if isinstance(item, Frame):
+                numbering.pass_frame(item)
+    return numbering, max(len(listed.segments) - 1, 0)
+
+
+def _items(path: Path, header: SegmentHeader, key: bytes | None, limit: int) -> Iterator[Frame | Gap]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        scanner = SegmentScanner(fd, header, key)
+        offset = HEADER_BLOCK
+        while offset < limit:
+            items, offset = scanner.read(offset, limit)
+            yield from items
+    finally:
+        os.close(fd)
+
+
+def _last_written(path: Path, start: int) -> int:
+    """Offset behind the last byte at or after ``start`` that is not zero."""
+    end = start
+    with path.open("rb") as file:
+        file.seek(start)
+        at = start
+        while block := file.read(BLOCK_BYTES):
+            written = len(block.rstrip(b"\0"))
+            end = at + written if written else end
+            at += len(block)
+    return end

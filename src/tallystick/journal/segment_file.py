@@ -1,0 +1,121 @@
+"""The segment being written: made from a spare, appended to, given up when a write or sync fails.
+
+A spare is `journal/spare-<16 hex>.tmp`, zeros of full length, prepared in the background so that rotation does not stall.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallystick.durable import preallocate, rename, sync_data, unlink, write_all
+from tallystick.journal.segment import SegmentHeader
+
+SPARE_PATTERN = "spare-*.tmp"
+
+
+@dataclass(slots=True)
+class Spare:
+    """A preallocated file without a header; ``size`` in bytes."""
+
+    path: Path
+    fd: int
+    size: int
+
+    def discard(self) -> None:
+        """Close and remove it. Raises OSError."""
+        os.close(self.fd)
+        unlink(self.path)
+
+
+def make_spare(directory: Path, size: int) -> Spare:
+    """A new file of ``size`` zero bytes, synced. Raises OSError, and then leaves none behind if it can."""
+    path = directory / f"spare-{secrets.token_hex(8)}.tmp"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    spare = Spare(path, fd, size)
+    try:
+        preallocate(fd, size)
+    except OSError:
+        _discard_quietly(spare)
+        raise
+    return spare
+
+
+class SegmentFile:
+    """An open segment. ``end`` is the offset up to which its bytes are known to be durable."""
+
+    def __init__(self, header: SegmentHeader, path: Path, fd: int, size: int, end: int) -> None:
+        self.header = header
+        self.path = path
+        self.size = size
+        self.end = end
+        self._fd = fd
+
+    @classmethod
+    def create(cls, spare: Spare, header: SegmentHeader, frames: Sequence[bytes]) -> SegmentFile:
+        """Turn a spare into a segment that begins with ``frames``, all durable on return. Raises OSError.
+
+        A crash before the rename leaves a spare, which the next start removes: nothing in it was acknowledged. After
+        a failure the file is removed, so that it can never be taken for a segment.
+        """
+        data = b"".join((header.encode(), *frames))
+        path = spare.path.with_name(header.name)
+        try:
+            write_all(spare.fd, data, 0)
+            sync_data(spare.fd)
+            rename(spare.path, path)
+        except OSError:
+            _discard_quietly(spare, path)
+            raise
+        return cls(header, path, spare.fd, spare.size, len(data))
+
+    @property
+    def room(self) -> int:
+        """Bytes that still fit."""
+        return self.size - self.end
+
+    def append(self, frames: Sequence[bytes]) -> float:
+        """Write ``frames`` at the end and sync. Returns the seconds that the sync took. Raises OSError: then the file is suspect.
+
+        A crash before the sync returned loses only what was not acknowledged; `recovery` cuts it off as a torn tail.
+        """
+        data = b"".join(frames)
+        write_all(self._fd, data, self.end)
+        started = time.monotonic()
+        sync_data(self._fd)
+        self.end += len(data)
+        return time.monotonic() - started
+
+    def give_up(self) -> None:
+        """Close a suspect file, and zero the first length behind its durable end, so that a restart does not take up what
+        was refused. The bytes are void anyway once a successor names ``end``; a failure here changes nothing."""
+        try:
+            if self.end + 4 <= self.size:
+                write_all(self._fd, bytes(4), self.end)
+        except OSError:
+            pass  # the device is failing: this was the last thing to try on this file
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def remove_spares(directory: Path) -> None:
+    """Remove what a crash left; called by the writer before it makes its first."""
+    for path in directory.glob(SPARE_PATTERN):
+        unlink(path)
+
+
+def _discard_quietly(spare: Spare, renamed: Path | None = None) -> None:
+    os.close(spare.fd)
+    for path in (spare.path, renamed):
+        try:
+            if path is not None:
+                unlink(path)
+        except OSError:
+            continue  # `remove_spares` tries again at the next start
