@@ -14,6 +14,7 @@
     │   └── DestinationUnavailableError  the other side is down
     ├── TerminalError                    the same input will fail again
     │   ├── EventInvalidError            input is no event: where, and what to do
+    │   │   └── EventTooLargeError       canonical lines over the limit, by their place in the batch
     │   ├── ConflictError                same id, other content
     │   ├── EventRejectedError           a destination refused this event for good
     │   ├── QueryError                   a query that cannot be understood
@@ -141,6 +142,16 @@ class EventInvalidError(TerminalError):
         self.pointer = pointer
         if code:
             self.code = code
+
+
+class EventTooLargeError(EventInvalidError):
+    """Canonical lines over the limit. ``positions`` are their 0-based places in the batch."""
+
+    code = "event_too_large"
+
+    def __init__(self, message: str, *, positions: list[int]) -> None:
+        super().__init__(message, line=positions[0] + 1)
+        self.positions = positions
 
 
 class ConflictError(TerminalError):

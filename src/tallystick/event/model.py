@@ -18,6 +18,8 @@ OutcomeName = Literal["success", "failure", "denied", "unknown"]
 
 Id = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._:-]{1,128}\Z")]
 Action = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}\Z")]
+Named = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 TenantName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z")]
 
 
@@ -27,7 +29,7 @@ class Part(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=T
 
 class Actor(Part, kw_only=True):
     type: ActorType
-    id: str
+    id: Named
     name: str | UnsetType = UNSET
     email: str | UnsetType = UNSET
     roles: list[str] | UnsetType = UNSET
@@ -38,7 +40,7 @@ class Delegate(Part, kw_only=True):
     """One link of ``on_behalf_of``: an actor, and how the one before acts for it."""
 
     type: ActorType
-    id: str
+    id: Named
     name: str | UnsetType = UNSET
     email: str | UnsetType = UNSET
     roles: list[str] | UnsetType = UNSET
@@ -47,8 +49,8 @@ class Delegate(Part, kw_only=True):
 
 
 class Target(Part, kw_only=True):
-    type: str
-    id: str
+    type: Named
+    id: Named
     name: str | UnsetType = UNSET
     owner: str | UnsetType = UNSET
 
@@ -72,9 +74,9 @@ class Change(Part, kw_only=True):
 
 
 class Producer(Part, kw_only=True):
-    id: str
-    epoch: Annotated[int, Meta(ge=0)]
-    seq: Annotated[int, Meta(ge=0)]
+    id: Named
+    epoch: Count
+    seq: Count
 
 
 class Source(Part, kw_only=True):

@@ -1,0 +1,350 @@
+"""Bodies in, events out; events in, canonical lines out. This is the hot path: per batch, calls into C; per event, few.
+
+How reading is strict and fast at once. msgspec decodes each record into typed structs and skips over `msgspec.Raw`
+members. That alone refuses bad syntax, NaN, control characters, unknown keys and wrong types, but misses repeated keys,
+and everything inside Raw members beyond syntax. Three facts close the gap for a whole batch in a few calls:
+
+1. Encoding what was decoded never gives more bytes than the record had: strings are written in their shortest form,
+   integers too, and absent members not at all. Blanks, escapes that were not needed, and repeated keys make it shorter.
+   So if a batch encodes to as many bytes as its records have, every record is compact and no typed object has a key twice.
+2. A Raw member that, decoded to plain values and encoded again, gives the very same bytes is strict: no encoder writes a
+   key twice, a lone surrogate or bad UTF-8. All Raw members of a batch are one JSON array, so this is one decode, one
+   encode and one comparison. Equal bytes, not equal lengths: here numbers may grow (``1e5`` → ``100000.0``).
+3. What survives both is looked for on its own: NUL escapes, numbers of more than 64 digits, depth.
+
+A batch that fails is compacted and tried once more (senders that write blanks do so everywhere); then each record goes
+alone, where `strict.is_plainly_strict` and `strict.check_strict` decide. Nothing here accepts what `check_strict` refuses.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from tallystick.errors import EventInvalidError, EventTooLargeError
+from tallystick.event import strict, times
+from tallystick.event.fields import Incoming, change_values, check_fields, explain, settle_fields
+from tallystick.event.ids import IdMaker
+from tallystick.event.model import Event, Ingest, Source
+
+Shape = Literal["object", "array", "ndjson"]
+
+UNREADABLE_CODES = frozenset(
+    {"json_invalid", "key_duplicate", "number_invalid", "string_invalid", "depth_exceeded", "event_not_object"}
+)
+"""Codes that mean: this is not the JSON we read. The others mean: readable, but no event."""
+
+_BOM = b"\xef\xbb\xbf"
+_STRUCTURE = b'{}[]"'
+_ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
+_SAMPLE_STEP = 16
+_FOUR_DIGITS = re.compile(rb"[0-9]{4}")
+_SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+_decode_event = msgspec.json.Decoder(Incoming).decode
+_decode_line = msgspec.json.Decoder(Event).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_any = msgspec.json.Decoder().decode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
+
+
+class EventLimits(Protocol):
+    """What reading and encoding are bounded by; `Limits` has the defaults."""
+
+    @property
+    def event_bytes(self) -> int: ...
+    @property
+    def depth(self) -> int: ...
+    @property
+    def events(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bytes of one canonical line, levels of nesting (the event itself counts 1), events in one body."""
+
+    event_bytes: int = 65_535
+    depth: int = 32
+    events: int = 100_000
+
+
+@dataclass(slots=True)
+class ReadBatch:
+    """What one body held. ``events``, ``contents`` and ``lines`` are parallel, as are ``errors`` and ``rejected``.
+
+    ``contents`` are the records as sent, compacted; ``lines`` count from 1 (in an array, its elements); ``rejected`` are
+    the bytes of the records that are no events. A fault of the whole body is one error with the body as its record.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    errors: list[EventInvalidError] = field(default_factory=list)
+    rejected: list[bytes] = field(default_factory=list)
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Nothing in the body could be read as JSON: HTTP 400. Any other error is an invalid event: HTTP 422."""
+        return bool(self.errors) and not self.events and all(error.code in UNREADABLE_CODES for error in self.errors)
+
+    def refuse(self, error: EventInvalidError, record: bytes) -> None:
+        """Count ``record`` among the rejected."""
+        self.errors.append(error)
+        self.rejected.append(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the server says about every event of one batch.
+
+    ``received_at`` is canonical (`times.format_utc`), one clock reading for the batch; ``config`` is the hash of the
+    configuration; ``ids`` makes the missing ids, and its ``prefix`` tells them from the sender's.
+    """
+
+    tenant: str
+    received_at: str
+    source: Source
+    mapping: str | None = None
+    retention_class: str = "standard"
+    config: str = ""
+    ids: IdMaker = field(init=False)
+
+    def __post_init__(self) -> None:
+        now_ms = int(datetime.fromisoformat(self.received_at).timestamp() * 1000)
+        object.__setattr__(self, "ids", IdMaker(now_ms))
+
+
+class EventReader:
+    """Reads the bodies of ``/v1/events`` and of everything else that carries our own events."""
+
+    def __init__(self, limits: EventLimits | None = None) -> None:
+        self.limits = limits or Limits()
+
+    def read(self, body: bytes, shape: Shape) -> ReadBatch:
+        """All events and all errors of one body. Raises nothing for bad input."""
+        try:
+            records, lines = self._split(body, shape)
+        except EventInvalidError as error:
+            batch = ReadBatch()
+            batch.refuse(error, body)
+            return batch
+        return self.read_records(records, lines)
+
+    def read_records(self, records: list[bytes], lines: Sequence[int] | None = None) -> ReadBatch:
+        """The same for records that were split already; without ``lines`` they are numbered from 1."""
+        if lines is None:
+            lines = range(1, len(records) + 1)
+        events = self._read_fast(records)
+        if events is not None:
+            return ReadBatch(events, records, list(lines))
+        try:
+            compacted = list(map(strict.compact, records))
+        except _SYNTAX:
+            return self._read_each(records, lines)
+        events = self._read_fast(compacted) if compacted != records else None
+        return self._read_each(records, lines) if events is None else ReadBatch(events, compacted, list(lines))
+
+    def _split(self, body: bytes, shape: Shape) -> tuple[list[bytes], Sequence[int]]:
+        """The records of a body and their numbers. Raises EventInvalidError when the body as a whole is at fault."""
+        if body.startswith(_BOM):
+            body = body[len(_BOM) :]
+        if not body.strip():
+            raise EventInvalidError("the body is empty; send one event, an array or NDJSON", code="json_invalid")
+        if shape == "ndjson":
+            records, lines = split_lines(body)
+        else:
+            records = _split_array(body, self.limits.depth) if shape == "array" else [body]
+            lines = range(1, len(records) + 1)
+        if len(records) > self.limits.events:
+            message = f"{len(records)} events in one body; at most {self.limits.events} are taken, send smaller batches"
+            raise EventInvalidError(message, code="too_many_events")
+        return records, lines
+
+    def _read_fast(self, records: list[bytes]) -> list[Event] | None:
+        """The events of records that are compact, strict and valid; None when at least one is not surely so."""
+        if not records:
+            return []
+        try:
+            events: list[Incoming] = list(map(_decode_event, records))
+        except _SYNTAX:
+            return None
+        encoded = _encoder.encode_lines(events)
+        if len(encoded) != sum(map(len, records)) + len(records) or max(map(len, records)) > self.limits.event_bytes:
+            return None
+        if b"\\" in encoded and b"\\u0000" in encoded:
+            return None
+        if not self._raws_are_strict(events, records) or not settle_fields(events):
+            return None
+        return list(events)
+
+    def _raws_are_strict(self, events: list[Incoming], records: list[bytes]) -> bool:
+        metadata = [event.metadata for event in events if event.metadata is not UNSET]
+        values = [value for event in events if event.changes is not UNSET for value in change_values(event)]
+        if not metadata and not values:
+            return True
+        joined = _encode(metadata + values)
+        try:
+            decoded = _decode_any(joined)
+            if _encode(decoded) != joined:
+                return False
+        except (*_SYNTAX, OverflowError):
+            return False
+        if metadata and set(map(type, decoded[: len(metadata)])) != {dict}:
+            return False
+        if _FOUR_DIGITS.search(joined[::_SAMPLE_STEP]) and strict.LONG_NUMBER.search(joined):
+            return False
+        # The list around the values stands for the event around its metadata; values in changes lie two levels deeper.
+        depth = self.limits.depth
+        return _is_shallow(joined, depth - 2 if values else depth) or all(_openings(record) <= depth for record in records)
+
+    def _read_each(self, records: list[bytes], lines: Sequence[int]) -> ReadBatch:
+        batch = ReadBatch()
+        for record, line in zip(records, lines, strict=True):
+            try:
+                event, content = self._read_one(record)
+            except EventInvalidError as error:
+                batch.refuse(EventInvalidError(error.message, line=line, pointer=error.pointer, code=error.code), record)
+                continue
+            batch.events.append(event)
+            batch.contents.append(content)
+            batch.lines.append(line)
+        return batch
+
+    def _read_one(self, record: bytes) -> tuple[Event, bytes]:
+        """One record by itself. Raises EventInvalidError with the code and the pointer of its first fault."""
+        try:
+            content = strict.compact(record)
+        except _SYNTAX:
+            strict.check_strict(record, self.limits.depth)
+            raise EventInvalidError("the text is not JSON", code="json_invalid") from None
+        if not strict.is_plainly_strict(content, self.limits.depth):
+            strict.check_strict(content, self.limits.depth)
+        if len(content) > self.limits.event_bytes:
+            raise EventInvalidError(_too_large(len(content), self.limits), code="event_too_large")
+        try:
+            event = _decode_event(content)
+        except _SYNTAX as error:
+            raise explain(error) from None
+        check_fields(event)
+        return event, content
+
+
+def encode_lines(events: Sequence[Event], stamp: Stamp, limits: EventLimits | None = None) -> list[bytes]:
+    """Set the server fields and give the canonical lines, in order. Raises EventTooLargeError, naming the positions.
+
+    May be called again with the events that are left: fields are set anew, flags and ids stay.
+    """
+    bound = limits or Limits()
+    _set_server_fields(events, stamp)
+    lines = list(map(_encode, events))
+    if lines and max(map(len, lines)) > bound.event_bytes:
+        positions = [place for place, line in enumerate(lines) if len(line) > bound.event_bytes]
+        raise EventTooLargeError(_too_large(len(lines[positions[0]]), bound), positions=positions)
+    return lines
+
+
+def decode_line(line: bytes) -> Event:
+    """The event of a line that we wrote. Raises msgspec.MsgspecError for anything else."""
+    return _decode_line(line)
+
+
+def split_lines(body: bytes) -> tuple[list[bytes], Sequence[int]]:
+    """The lines of ``body``, split on LF only, and their numbers from 1; blank ones are left out but counted."""
+    records = body.split(b"\n")
+    if not records[-1]:
+        records.pop()
+    if all(map(bytes.strip, records)):
+        return records, range(1, len(records) + 1)
+    lines = [number for number, record in enumerate(records, 1) if record.strip()]
+    return [records[number - 1] for number in lines], lines
+
+
+def _split_array(body: bytes, depth: int) -> list[bytes]:
+    try:
+        return list(map(bytes, _decode_list(body)))
+    except _SYNTAX:
+        strict.check_strict(body, depth + 1)
+        raise EventInvalidError("the body is not an array of events", code="event_not_object") from None
+
+
+def _set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
+    unnamed = [event for event in events if event.id is UNSET]
+    for event, made in zip(unnamed, stamp.ids.make(len(unnamed)), strict=True):
+        event.id = made
+    tenant, received_at, source = stamp.tenant, stamp.received_at, stamp.source
+    mapping, class_, config = stamp.mapping or UNSET, stamp.retention_class, stamp.config
+    salts = os.urandom(8 * len(events)).hex()
+    start = 0
+    for event in events:
+        event.v = 1
+        event.tenant = tenant
+        event.received_at = received_at
+        event.source = source
+        if event.occurred_at is UNSET:
+            event.occurred_at = received_at
+        if event.outcome is UNSET:
+            event.outcome = "unknown"
+        salt = salts[start : start + 16]
+        start += 16
+        ingest = event.ingest
+        if ingest is UNSET:
+            event.ingest = Ingest(mapping=mapping, class_=class_, config=config, salt=salt)
+        else:
+            ingest.mapping = mapping if ingest.mapping is UNSET else ingest.mapping
+            ingest.class_, ingest.config, ingest.salt = class_, config, salt
+    _flag_implausible(events, received_at)
+
+
+def _flag_implausible(events: Sequence[Event], received_at: str) -> None:
+    """Canonical times compare as text, so one minimum and one maximum clear a whole batch."""
+    claimed: list[str] = [event.occurred_at for event in events]  # type: ignore[misc]
+    latest = times.horizon(received_at)
+    if not claimed or (min(claimed) >= times.EARLIEST and max(claimed) <= latest):
+        return
+    for event, text in zip(events, claimed, strict=True):
+        if not times.EARLIEST <= text <= latest:
+            add_flag(event, times.IMPLAUSIBLE)
+
+
+def add_flag(event: Event, flag: str) -> None:
+    """Put ``flag`` into ``ingest.flags``, once."""
+    if event.ingest is UNSET:
+        event.ingest = Ingest()
+    flags = [] if event.ingest.flags is UNSET else event.ingest.flags
+    if flag not in flags:
+        event.ingest.flags = [*flags, flag]
+
+
+def _is_shallow(joined: bytes, levels: int) -> bool:
+    """Whether JSON ``joined`` surely has at most ``levels`` levels: its brackets vanish in so many peelings.
+
+    Quotes are kept at first: a string without brackets leaves an empty pair, so a quote that stays means brackets inside
+    strings, where counting them would prove nothing; escaped quotes would blur that, so they give up as well.
+    """
+    if b'\\"' in joined:
+        return False
+    brackets = joined.translate(None, _ALL_BUT_STRUCTURE).replace(b'""', b"")
+    if b'"' in brackets:
+        return False
+    for _ in range(levels):
+        peeled = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not peeled or peeled == brackets:
+            return not peeled
+        brackets = peeled
+    return False
+
+
+def _openings(record: bytes) -> int:
+    return record.count(b"{") + record.count(b"[")
+
+
+def _too_large(size: int, limits: EventLimits) -> str:
+    return f"the event has {size} bytes; at most {limits.event_bytes} are taken"

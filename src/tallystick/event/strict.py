@@ -1,0 +1,193 @@
+"""The exact check of one JSON text: slow, plain, and the last word.
+
+Refused, each with a JSON Pointer (RFC 6901) to the place:
+
+    json_invalid      not JSON (RFC 8259): syntax, NaN, Infinity, a control character, bytes that are not UTF-8
+    key_duplicate     an object with one key twice, at any level, compared after unescaping
+    number_invalid    a number outside double range (1e400, 1e-400), or of more than 64 digits
+    string_invalid    a lone surrogate escape, or NUL, in a value or a key
+    depth_exceeded    more levels of arrays and objects than allowed; the outermost counts 1
+
+The text is walked token by token with a stack of its own, so depth costs no recursion, and every pattern is possessive,
+so time is linear. `is_plainly_strict` answers for nearly all texts with C code: what msgspec decodes and encodes to the
+very same bytes has none of these faults, because no encoder writes them; where only escapes or number texts differ, the
+standard library's parser with hooks finds repeated keys and bad numbers (msgspec has refused the rest by then). Its "no"
+means only: look closely.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isinf
+from typing import Any
+
+import msgspec
+
+from tallystick.errors import EventInvalidError
+
+DIGITS_MAX = 64
+
+_TOKEN = re.compile(
+    r'[ \t\n\r]*+(?:(?P<string>"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+")'
+    r"|(?P<number>-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)(?![0-9A-Za-z.+-])"
+    r"|(?P<word>true|false|null)(?![0-9A-Za-z])"
+    r"|(?P<mark>[{}\[\]:,]))"
+)
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
+_DIGIT = re.compile(r"[0-9]")
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+def compact(text: bytes) -> bytes:
+    """``text`` without insignificant whitespace; numbers, escapes and order of keys stay. Raises msgspec.MsgspecError."""
+    return msgspec.json.format(text, indent=-1)
+
+
+def is_plainly_strict(text: bytes, depth_max: int) -> bool:
+    """Whether compact JSON ``text`` is surely strict. False means it needs `check_strict`."""
+    if text.count(b"{") + text.count(b"[") > depth_max or b"\\u0000" in text or LONG_NUMBER.search(text):
+        return False
+    try:
+        if _encode(_decode(text)) != text:
+            json.loads(text, object_pairs_hook=_unique, parse_float=_check_number, parse_int=_check_number)
+    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
+        return False
+    return True
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a key is there twice")
+
+
+def _check_number(text: str) -> None:
+    """Raise ValueError for a number that is out of range or too long."""
+    if len(_DIGIT.findall(text)) > DIGITS_MAX:
+        raise ValueError(f"a number has more than {DIGITS_MAX} digits")
+    value = float(text)
+    if isinf(value) or (value == 0.0 and text.lower().partition("e")[0].strip("-0.")):
+        raise ValueError(f"the number {text} is outside the range of a double")
+
+
+def check_strict(text: bytes, depth_max: int) -> None:
+    """Raise EventInvalidError, with code and pointer, unless ``text`` is one strict JSON value."""
+    try:
+        decoded = text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EventInvalidError(f"byte {error.start} is not UTF-8", code="json_invalid") from error
+    _Walk(decoded, depth_max).run()
+
+
+def escape(key: str) -> str:
+    """One reference token of a JSON Pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+class _Walk:
+    """One pass over the tokens.
+
+    ``keys`` holds, per open container, the keys seen, or None in an array; ``path`` the place in it: empty before the
+    first member, then ``k`` and the key, or the element's number.
+    """
+
+    def __init__(self, text: str, depth_max: int) -> None:
+        self.text = text
+        self.depth_max = depth_max
+        self.at = 0
+        self.keys: list[set[str] | None] = []
+        self.path: list[str] = []
+
+    def run(self) -> None:
+        """Walk the whole text: a value, then nothing but blanks."""
+        self._value(self._next())
+        while self.keys:
+            self._step()
+        if self._skip_blank() != len(self.text):
+            raise self._fault("json_invalid", "more follows after the end of the value")
+
+    def _next(self) -> re.Match[str]:
+        match = _TOKEN.match(self.text, self.at)
+        if match is None:
+            where = self._skip_blank()
+            what = "ends too early" if where == len(self.text) else f"is not JSON at character {where}"
+            raise self._fault("json_invalid", f"the text {what}")
+        self.at = match.end()
+        return match
+
+    def _skip_blank(self) -> int:
+        at = self.at
+        while at < len(self.text) and self.text[at] in " \t\n\r":
+            at += 1
+        return at
+
+    def _step(self) -> None:
+        """One member or element of the innermost container, or its end."""
+        seen = self.keys[-1]
+        token = self._next()
+        first = self.path[-1] == ""
+        if token["mark"] == ("]" if seen is None else "}"):
+            self.keys.pop()
+            self.path.pop()
+            return
+        if not first:
+            if token["mark"] != ",":
+                raise self._unexpected(token)
+            token = self._next()
+        if seen is None:
+            self.path[-1] = str(int(self.path[-1]) + 1) if not first else "0"
+        else:
+            self._key(token, seen)
+            token = self._next()
+        self._value(token)
+
+    def _key(self, token: re.Match[str], seen: set[str]) -> None:
+        if token["string"] is None:
+            raise self._unexpected(token)
+        key = self._string(token["string"])
+        self.path[-1] = "k" + key
+        if key in seen:
+            raise self._fault("key_duplicate", f"the key {key!r} is there twice")
+        seen.add(key)
+        colon = self._next()
+        if colon["mark"] != ":":
+            raise self._unexpected(colon)
+
+    def _value(self, token: re.Match[str]) -> None:
+        mark = token["mark"]
+        if mark in ("{", "["):
+            if len(self.keys) == self.depth_max:
+                raise self._fault("depth_exceeded", f"nested deeper than {self.depth_max} levels")
+            self.keys.append(set() if mark == "{" else None)
+            self.path.append("")
+        elif mark is not None:
+            raise self._unexpected(token)
+        elif token["string"] is not None:
+            self._string(token["string"])
+        elif token["number"] is not None:
+            self._number(token["number"])
+
+    def _string(self, quoted: str) -> str:
+        value: str = json.loads(quoted) if "\\" in quoted else quoted[1:-1]
+        if "\x00" in value:
+            raise self._fault("string_invalid", "a string holds NUL (U+0000)")
+        if _LONE_SURROGATE.search(value):
+            raise self._fault("string_invalid", "a string holds half of a surrogate pair")
+        return value
+
+    def _number(self, text: str) -> None:
+        try:
+            _check_number(text)
+        except ValueError as error:
+            raise self._fault("number_invalid", str(error)) from None
+
+    def _unexpected(self, token: re.Match[str]) -> EventInvalidError:
+        start = self.at - len(token[0].lstrip(" \t\n\r"))
+        return self._fault("json_invalid", f"the text is not JSON at character {start}")
+
+    def _fault(self, code: str, message: str) -> EventInvalidError:
+        names = (part[1:] if part.startswith("k") else part for part in self.path if part)
+        return EventInvalidError(message, pointer="".join("/" + escape(name) for name in names), code=code)
