@@ -93,6 +93,9 @@ class SealSettings(Settings, frozen=True):
     root_interval: Annotated[Duration, Meta(description="At most one root checkpoint in this time.")] = field(
         default_factory=lambda: Duration("10s")
     )
+    heartbeat: Annotated[Duration, Meta(description="The root log gets a heartbeat after this time, also without news.")] = field(
+        default_factory=lambda: Duration("1m")
+    )
 
 
 class ArchiveSettings(Settings, frozen=True):
@@ -109,7 +112,7 @@ class ArchiveSettings(Settings, frozen=True):
         default_factory=lambda: Size("32MiB")
     )
     merge_below: Annotated[Size, Meta(description="Chunks smaller than this are merged with their neighbours.")] = field(
-        default_factory=lambda: Size("8MiB")
+        default_factory=lambda: Size("4MiB")
     )
     merge_grace: Annotated[
         Duration, Meta(description="How long merged chunks stay, so that running searches can finish. Longer than `query.time`.")
@@ -196,7 +199,7 @@ class DeliverySettings(Settings, frozen=True):
         field(default_factory=lambda: Duration("500ms"))
     )
     retry_max: Annotated[Duration, Meta(description="Longest wait between two attempts. Attempts never end.")] = field(
-        default_factory=lambda: Duration("5m")
+        default_factory=lambda: Duration("30s")
     )
     breaker_failures: Annotated[
         int, Meta(description="Failures in a row after which only one attempt at a time probes a destination.", ge=1)

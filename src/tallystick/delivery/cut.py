@@ -40,8 +40,9 @@ class BatchLimits:
 class CutRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is stored of a cut before it is sent (docs/formats/cuts.md).
 
-    ``only`` is empty for a range; a replay names its indexes there. ``letters`` are the dead letters that a replay
-    answers, parallel to ``only``. ``place`` is where the destination said it would put the bytes.
+    ``events`` are let through, as the bitmap ``kept`` says (empty: all but the gaps); ``gaps`` maps indexes without content to
+    the reason. ``only`` is empty for a range; a replay names its indexes there. ``letters`` and ``reasons`` are those of the dead letters that
+    a replay answers, parallel to ``only`` or empty. ``place`` is where the destination said it would put the bytes.
     """
 
     id: int
@@ -54,10 +55,14 @@ class CutRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     encoder_version: str
     config: str
     checkpoint: str
+    events: int = 0
+    kept: bytes = b""
+    gaps: dict[int, str] = {}
     where: str = ""
     place: str = ""
     only: tuple[int, ...] = ()
     letters: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -15,15 +15,18 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+RETRY_AFTER_MAX_S = 86_400.0
+"""A destination may ask for a day of rest, no more."""
+
 
 def backoff_s(failures: int, minimum_s: float, maximum_s: float, retry_after_s: float | None = None) -> float:
     """Seconds to wait after ``failures`` ≥ 1 failed attempts: between half and all of ``min · 2^(failures-1)``, capped.
 
-    The other side's Retry-After is obeyed when it asks for more, up to a day.
+    The other side's Retry-After is obeyed when it asks for more.
     """
-    ceiling = min(maximum_s, minimum_s * 2.0 ** min(failures - 1, 60))
+    ceiling = min(maximum_s, minimum_s * float(2 ** min(failures - 1, 60)))
     wait = ceiling * (0.5 + random.random() / 2)  # noqa: S311 - jitter, no secret
-    return max(wait, min(retry_after_s or 0.0, 86_400.0))
+    return max(wait, min(retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
 @dataclass(slots=True)
@@ -58,7 +61,7 @@ class Breaker:
         self.failures += 1
         self.is_probing = False
         if retry_after_s is not None:
-            self.open_until = max(self.open_until, now + min(retry_after_s, 86_400.0))
+            self.open_until = max(self.open_until, now + min(retry_after_s, RETRY_AFTER_MAX_S))
         if self.failures >= self.threshold:
             excess = self.failures - self.threshold + 1
             self.open_until = max(self.open_until, now + backoff_s(excess, self.minimum_s, self.maximum_s))

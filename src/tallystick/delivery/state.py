@@ -24,12 +24,14 @@ VERSION = 1
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Events of one tenant to be sent again; ``letters`` is parallel to ``indexes`` (-1: no dead letter)."""
+    """Events of one tenant to be sent again, ascending. ``letters`` and ``reasons``, parallel, are those of the dead letters that it
+    answers; both are empty for a replay of events that are settled otherwise."""
 
     handle: str
     tenant: str
     indexes: tuple[int, ...]
-    letters: tuple[int, ...]
+    letters: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class LaneState(msgspec.Struct):
@@ -72,3 +74,8 @@ class LaneStateFile:
     def save(self, state: LaneState) -> None:
         """Durable when it returns. Raises OSError; then the state before still holds."""
         self._file.save(msgspec.msgpack.encode(state))
+
+
+def copy_state(state: LaneState) -> LaneState:
+    """An independent copy."""
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=LaneState)
