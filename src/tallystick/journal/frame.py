@@ -83,6 +83,7 @@ class Frame:
     size: int
     body: bytes
     cipher: AESGCM | None
+    _plain: bytes | None = None
 
     @property
     def end(self) -> int:
@@ -100,13 +101,16 @@ class Frame:
 
     def payload(self) -> bytes:
         """The plaintext. Raises IntegrityError when the AEAD tag does not hold, or no key was given."""
-        if self.cipher is None:
-            raise IntegrityError("the segment's key is not open", place=self.place)
-        header, sealed = self.body[: _FIELDS.size], self.body[_FIELDS.size :]
-        try:
-            return self.cipher.decrypt(self.ordinal.to_bytes(12, "big"), sealed, self.segment + header)
-        except InvalidTag as error:
-            raise IntegrityError("a journal frame does not open under its key", place=self.place) from error
+        if self._plain is None:
+            if self.cipher is None:
+                raise IntegrityError("the segment's key is not open", place=self.place)
+            header, sealed = self.body[: _FIELDS.size], self.body[_FIELDS.size :]
+            try:
+                self._plain = self.cipher.decrypt(self.ordinal.to_bytes(12, "big"), sealed, self.segment + header)
+            except InvalidTag as error:
+                raise IntegrityError("a journal frame does not open under its key", place=self.place) from error
+            self.body = b""
+        return self._plain
 
     def lines(self) -> list[bytes]:
         """The canonical lines of an EVENTS frame, ``count`` of them."""

@@ -1,0 +1,378 @@
+"""The journal as the intake sees it: ``await journal.append(request)`` returns when the request is on disk.
+
+On the event loop: dedupe, leaf hashes, one queue bounded in bytes, the answers. On the commit thread (`commit`):
+numbers, compression, encryption, one write and one fdatasync for all that waits. The two meet once per commit.
+
+1. An append is claimed in dedupe, queued and answered; a caller that goes away does not stop it.
+2. An id that is in flight in another append is waited for, then looked up again: its answer is that append's position.
+3. What is refused (OverloadedError, DiskFullError, NotAcceptingError, ConflictError) leaves no claim and no number behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tallystick.config import DataSettings, JournalSettings
+from tallystick.durable import RoleLock, make_dir
+from tallystick.errors import ConflictError, DiskFullError, IntegrityError, NotAcceptingError, OverloadedError, PushbackError
+from tallystick.journal.commit import CommitThread
+from tallystick.journal.cursor import START, Cursor, Position
+from tallystick.journal.dedupe import Claim, Dedupe, dedupe_section
+from tallystick.journal.entries import Append, Committed, QuarantinedRecord, TenantBatch, TenantCommitted
+from tallystick.journal.frame import FRAME_BYTES_MAX, FrameType
+from tallystick.journal.group import Group, Part
+from tallystick.journal.metrics import journal_metrics
+from tallystick.journal.recovery import Recovered, frames_since, recover
+from tallystick.journal.retire import DEDUPE_CURSOR
+from tallystick.journal.segment import KeyWrapper
+from tallystick.journal.segment_file import remove_spares
+from tallystick.journal.space import SpaceGuard, fitting_segment_bytes
+from tallystick.telemetry import log
+
+_WATCH_INTERVAL_S = 1.0
+_PART_COST = 512
+
+
+@dataclass(slots=True)
+class _Claimed:
+    """One batch of an append: what dedupe said, and the frame for its new lines (None when there are none)."""
+
+    batch: TenantBatch
+    claim: Claim
+    new: list[int]
+    hashes: list[bytes]
+    part: Part | None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What the commit thread's answer is turned into."""
+
+    future: asyncio.Future[Committed]
+    claimed: list[_Claimed]
+    conflicts: list[tuple[int, int]]
+
+
+class Journal:
+    """The one writer of a data directory. Used from one event loop."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        lock: RoleLock,
+        recovered: Recovered,
+        dedupe: Dedupe,
+        commits: CommitThread,
+        space: SpaceGuard,
+        queue: int,
+    ) -> None:
+        self.recovered = recovered
+        self.dedupe = dedupe
+        self._data_dir = data_dir
+        self._lock = lock
+        self._commits = commits
+        self._space = space
+        self._queue_max = queue
+        self._queued = 0
+        self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._progress: asyncio.Future[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._dedupe_cursor = Cursor(data_dir, DEDUPE_CURSOR)
+        self._dedupe_position: Position | None = None
+        self._flushed_segment = commits.segment_name
+        self._measuring = ThreadPoolExecutor(1, "journal-space")
+        self._metrics = journal_metrics()
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        keys: Any,
+        settings: JournalSettings,
+        data_settings: DataSettings,
+        *,
+        known_sizes: Mapping[str, int] | None = None,
+        known_seq: int = 0,
+    ) -> Journal:
+        """Take the writer's lock, recover, and open a new segment. Blocking; the queue starts with the first append.
+
+        ``known_sizes`` (handle → sealed tree size) and ``known_seq`` (highest seq in a signed head) let it notice a
+        journal that ends too early. Raises LockedError, FormatRefusedError, StartError, NotAcceptingError.
+        """
+        make_dir(data_dir / "journal")
+        lock = RoleLock(data_dir, "writer")
+        epoch = lock.acquire()
+        try:
+            remove_spares(data_dir / "journal")
+            dedupe = Dedupe.open(data_dir, keys, settings.dedupe_events)
+            recovered = recover(data_dir, keys, known_sizes, max(known_seq, dedupe.durable_seq))
+            _replay(dedupe, data_dir, keys, recovered)
+            size = fitting_segment_bytes(data_dir, data_settings, settings.segment_size.bytes)
+            space = SpaceGuard(data_dir, data_settings, size)
+            journal: Journal
+
+            def done(groups: list[Group], error: PushbackError | None) -> None:
+                journal.on_commit(groups, error)
+
+            commits = CommitThread(data_dir, keys, epoch, recovered.end, size, space, done)
+            journal = cls(data_dir, lock, recovered, dedupe, commits, space, settings.queue.bytes)
+            space.measure()
+            commits.start(recovered.lost_group())
+        except BaseException:
+            lock.release()
+            raise
+        return journal
+
+    async def append(self, request: Append) -> Committed:
+        """Commit one request and say where it is. Returns after fdatasync.
+
+        Raises ConflictError (``on_conflict="reject"``), OverloadedError, DiskFullError, NotAcceptingError; then nothing
+        of the request is stored.
+        """
+        loop = self._start()
+        cost = _cost(request)
+        self._refuse_if_unable(cost)
+        claims = await self._claim(request)
+        try:
+            self._refuse_if_unable(cost)
+            conflicts = self._conflicts(request, claims)
+            claimed = [_prepare(batch, claim) for batch, claim in zip(request.batches, claims, strict=True)]
+        except BaseException:
+            self._release(claims)
+            raise
+        parts = [item.part for item in claimed if item.part is not None] + _other_parts(request, conflicts)
+        waiting = _Waiting(loop.create_future(), claimed, conflicts)
+        if not parts:
+            return _committed(waiting, 0)
+        self._queued += cost
+        self._metrics.queue_bytes.set(self._queued)
+        self._commits.submit(Group(parts, cost, waiting))
+        return await waiting.future
+
+    def on_commit(self, groups: list[Group], error: PushbackError | None) -> None:
+        """The commit thread's report; goes to the event loop in one step."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._settle, groups, error)
+
+    def status(self) -> dict[str, Any]:
+        """What the intake publishes: durable seq, whether it accepts and why not, queue, segment, what recovery found."""
+        reason = self._commits.stopped or self._space.refusal
+        return {
+            "durable": self._commits.durable_seq,
+            "accepting": reason is None and not self._is_closed,
+            "reason": reason,
+            "segment": self._commits.segment_name,
+            "queue_bytes": self._queued,
+            "queue_bytes_max": self._queue_max,
+            "data_bytes": self._space.used_bytes,
+            "dedupe": self.dedupe.status(),
+            "damage": list(self.recovered.damage),
+            "salvaged": [path.name for path in self.recovered.salvaged],
+        }
+
+    async def close(self) -> None:
+        """Refuse new appends, commit what is queued, answer it, and let the lock go."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._commits.close)
+        await loop.run_in_executor(self._measuring, self.dedupe.close)  # after the last report, which was queued before
+        self._save_dedupe_cursor()
+        self._measuring.shutdown(wait=True)
+        self._lock.release()
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._progress = self._loop.create_future()
+            self._watcher = self._loop.create_task(self._watch())
+        return self._loop
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            await asyncio.get_running_loop().run_in_executor(self._measuring, self._look_around)
+
+    def _look_around(self) -> None:
+        """Once a second, off the loop: is there space, and which segments does dedupe not need any more."""
+        try:
+            self._space.measure()
+            self._save_dedupe_cursor()
+        except OSError as error:
+            log.error("journal_watch_failed", error=str(error))
+
+    def _save_dedupe_cursor(self) -> None:
+        """A crash before this is durable keeps segments longer, nothing else."""
+        position = Position(START.segment, START.offset, self.dedupe.durable_seq + 1)
+        if position != self._dedupe_position:
+            self._dedupe_cursor.save(position)
+            self._dedupe_position = position
+
+    def _refuse_if_unable(self, cost: int) -> None:
+        error: PushbackError
+        if self._is_closed:
+            error = NotAcceptingError("the journal is closing")
+        elif self._commits.stopped is not None:
+            error = NotAcceptingError(self._commits.stopped, hint="Check the disk and restart", retry_after_s=5)
+        elif self._space.refusal is not None:
+            error = DiskFullError(self._space.refusal, hint="Free space, or raise the quota", retry_after_s=5)
+        elif self._queued and self._queued + cost > self._queue_max:
+            error = OverloadedError(f"{self._queued} bytes wait for the disk; {self._queue_max} is the bound")
+        else:
+            return
+        self._metrics.refused.labels(error.code).inc()
+        raise error
+
+    async def _claim(self, request: Append) -> list[Claim]:
+        """Claim all batches; while an id is in flight elsewhere, wait for a commit and begin again."""
+        while True:
+            claims: list[Claim] = []
+            for batch in request.batches:
+                claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+                if claim.in_flight:
+                    break
+                claims.append(claim)
+            else:
+                return claims
+            self._release(claims)
+            if self._progress is not None:
+                await asyncio.shield(self._progress)
+
+    def _release(self, claims: list[Claim]) -> None:
+        for claim in claims:
+            self.dedupe.release(claim)
+
+    def _conflicts(self, request: Append, claims: list[Claim]) -> list[tuple[int, int]]:
+        conflicts = [(place, position) for place, claim in enumerate(claims) for position in claim.conflicts]
+        if conflicts and request.on_conflict == "reject":
+            raise ConflictError("an id was used before with other content", positions=[position for _, position in conflicts])
+        return conflicts
+
+    def _settle(self, groups: list[Group], error: PushbackError | None) -> None:
+        """On the loop, once per commit: move claims on, answer, and wake who waits for an id in flight."""
+        for group in groups:
+            waiting: _Waiting = group.token
+            self._queued -= group.cost
+            for item in waiting.claimed:
+                if error is not None or item.part is None:
+                    self.dedupe.release(item.claim)
+                else:
+                    self.dedupe.commit(item.claim, item.part.first_seq, item.part.first_index, item.hashes)
+            if waiting.future.done():
+                continue  # the caller went away; its request is durable all the same
+            if error is not None:
+                waiting.future.set_exception(error)
+            else:
+                waiting.future.set_result(_committed(waiting, max(part.first_seq + part.count - 1 for part in group.parts)))
+        self._metrics.queue_bytes.set(self._queued)
+        if self._commits.segment_name != self._flushed_segment:
+            self._flushed_segment = self._commits.segment_name
+            self.dedupe.flush()
+        progress = self._progress
+        if progress is not None and self._loop is not None:
+            self._progress = self._loop.create_future()
+            progress.set_result(None)
+
+
+def _replay(dedupe: Dedupe, data_dir: Path, keys: KeyWrapper, recovered: Recovered) -> None:
+    """Bring the window up to the journal's end. Only frames after what dedupe keeps itself are read."""
+    for frame in frames_since(data_dir, keys, dedupe.durable_seq, recovered.end):
+        try:
+            dedupe.replay(frame.handle, frame.dedupe_section(), frame.first_seq, frame.first_index, frame.count, frame.lines)
+        except IntegrityError as error:
+            recovered.damage.append(f"ids of a frame are forgotten: {error}")
+
+
+def _cost(request: Append) -> int:
+    """Bytes that the request holds in the queue; refuses what no frame can hold."""
+    cost = _PART_COST
+    for batch in request.batches:
+        size = sum(map(len, batch.lines))
+        if size > FRAME_BYTES_MAX // 2:
+            raise OverloadedError(f"one tenant's lines of one request are {size} bytes; {FRAME_BYTES_MAX // 2} is the bound")
+        cost += size + _PART_COST
+    return cost + sum(len(record.data) + _PART_COST for record in request.quarantined)
+
+
+def _prepare(batch: TenantBatch, claim: Claim) -> _Claimed:
+    new = claim.new
+    lines = batch.lines if len(new) == len(batch.lines) else [batch.lines[position] for position in new]
+    hashes = [sha256(b"\0" + line).digest() for line in lines]
+    part = None
+    if lines:
+        part = Part(FrameType.EVENTS, batch.tenant.handle, lines, len(lines), dedupe_section(claim))
+    return _Claimed(batch, claim, new, hashes, part)
+
+
+def _other_parts(request: Append, conflicts: list[tuple[int, int]]) -> list[Part]:
+    """One frame per type and tenant for everything that is no event."""
+    quarantined = request.quarantined + [_conflict_record(request, place, position) for place, position in conflicts]
+    frames: dict[tuple[FrameType, str], list[bytes]] = {}
+    for kind, entries in (
+        (FrameType.QUARANTINED, quarantined),
+        (FrameType.FILTERED, request.filtered),
+        (FrameType.ACCOUNT, request.account),
+    ):
+        for entry in entries:
+            frames.setdefault((kind, entry.handle), []).append(msgspec.json.encode(entry))
+    return [Part(kind, handle, lines, len(lines)) for (kind, handle), lines in frames.items()]
+
+
+def _conflict_record(request: Append, place: int, position: int) -> QuarantinedRecord:
+    batch = request.batches[place]
+    return QuarantinedRecord(
+        handle=batch.tenant.handle,
+        source=request.source,
+        code="id_conflict",
+        message="the id was used before with other content",
+        received_at=request.received_at,
+        data=batch.lines[position],
+        line=position + 1,
+    )
+
+
+def _committed(waiting: _Waiting, seq: int) -> Committed:
+    tenants = []
+    for item in waiting.claimed:
+        tenants.append(_tenant_committed(item))
+        seq = max([seq, *(first.seq for first in item.claim.duplicates.values())])
+    return Committed(tenants, waiting.conflicts, seq)
+
+
+def _tenant_committed(item: _Claimed) -> TenantCommitted:
+    handle, claim, part = item.batch.tenant.handle, item.claim, item.part
+    if part is not None and not claim.duplicates and not claim.repeats and not claim.conflicts:
+        return TenantCommitted(handle, [[part.first_index, part.count]], part.count, 0, item.hashes)
+    placed: dict[int, tuple[int, bytes]] = {at: (first.index, first.leaf_hash) for at, first in claim.duplicates.items()}
+    if part is not None:
+        placed |= {at: (part.first_index + k, item.hashes[k]) for k, at in enumerate(item.new)}
+    placed |= {at: placed[earlier] for at, earlier in claim.repeats.items()}
+    order = sorted(placed)
+    ranges = _ranges([placed[at][0] for at in order])
+    return TenantCommitted(handle, ranges, len(item.new), len(order) - len(item.new), [placed[at][1] for at in order])
+
+
+def _ranges(indexes: list[int]) -> list[list[int]]:
+    """[first, count] for each run of consecutive indexes, in order."""
+    ranges: list[list[int]] = []
+    for index in indexes:
+        if ranges and index == ranges[-1][0] + ranges[-1][1]:
+            ranges[-1][1] += 1
+        else:
+            ranges.append([index, 1])
+    return ranges
