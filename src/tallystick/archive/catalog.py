@@ -162,7 +162,7 @@ class Catalog:
     def replaced(self, before: int) -> list[ChunkRow]:
         """Chunks that were replaced at or before that Unix second."""
         with self._reading() as connection:
-            rows = connection.execute(f"{_SELECT} WHERE replaced_at <= ?", (before,)) if connection else ()
+            rows = connection.execute(f"{_SELECT} WHERE replaced_at <= ? ORDER BY replaced_at", (before,)) if connection else ()
             return [ChunkRow(*row) for row in rows]
 
     def filter(self, chunk_id: bytes, field: str) -> bytes | None:
@@ -285,10 +285,13 @@ class CatalogWriter(Catalog):
         with self._writing() as connection:
             _insert_chunk(connection, row, filters)
             for chunk_id in replaced:
-                connection.execute(
-                    "UPDATE chunks SET replaced_by = ?, replaced_at = ? WHERE chunk_id = ?", (row.chunk_id, at, chunk_id)
-                )
-                connection.execute("DELETE FROM filters WHERE chunk_id = ?", (chunk_id,))
+                self.mark_replaced(chunk_id, row.chunk_id, at)
+
+    def mark_replaced(self, chunk_id: bytes, by: bytes, at: int) -> None:
+        """A chunk is current no longer: another holds its events."""
+        with self._writing() as connection:
+            connection.execute("UPDATE chunks SET replaced_by = ?, replaced_at = ? WHERE chunk_id = ?", (by, at, chunk_id))
+            connection.execute("DELETE FROM filters WHERE chunk_id = ?", (chunk_id,))
 
     def forget_chunks(self, chunk_ids: Iterable[bytes]) -> None:
         """Drop rows whose objects are deleted."""

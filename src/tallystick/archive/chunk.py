@@ -31,7 +31,7 @@ ROW_GROUP_ROWS = 16_384
 FLUSH_LEVEL, MERGE_LEVEL = 1, 9  # zstd: what is written soon is merged later, at leisure
 
 _NAME = re.compile(
-    r"(?P<handle>[a-z2-7]{16})/(?P<class>[^/]+)/(?P<y>\d{4})/(?P<m>\d{2})/\d{2}/(?P<first>\d{20})-(?P<last>\d{20})-(?P<id>[0-9a-f]{32})"
+    r"(?P<handle>[a-z2-7]{16})/(?P<class>[^/]+)/(?P<day>\d{4}/\d{2}/\d{2})/(?P<first>\d{20})-(?P<last>\d{20})-(?P<id>[0-9a-f]{32})"
 )
 _DELTA = ("index", "seq", "occurred_at", "received_at")
 _PLAIN = ("id", "session_id", "request_id", "line")  # values that hardly repeat: a dictionary would be dropped again
@@ -49,6 +49,10 @@ class ChunkName:
     first: int
     last: int
     chunk_id: bytes
+
+    @property
+    def month(self) -> str:
+        return self.day[:7]
 
     @property
     def stem(self) -> str:
@@ -69,12 +73,13 @@ def new_chunk_id() -> bytes:
     return secrets.token_bytes(16)
 
 
-def chunk_id_of(path: str) -> bytes:
-    """The chunk id in a chunk's or manifest's path. Raises IntegrityError when the path is none of ours."""
+def parse_name(path: str) -> ChunkName:
+    """The parts of a chunk's or manifest's path, with or without its suffix. Raises IntegrityError: it is none of ours."""
     match = _NAME.match(path)
     if match is None:
         raise IntegrityError("a name in the archive that no chunk has", place=path)
-    return bytes.fromhex(match["id"])
+    day = match["day"].replace("/", "-")
+    return ChunkName(match["handle"], match["class"], day, int(match["first"]), int(match["last"]), bytes.fromhex(match["id"]))
 
 
 def chunk_key(epoch_key: bytes, chunk_id: bytes) -> bytes:

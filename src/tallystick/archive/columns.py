@@ -18,8 +18,11 @@ Lines are decoded in slices of 512, which stay in the processor's cache: three t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
@@ -57,6 +60,8 @@ CHUNK_SCHEMA = pa.schema(
 )
 
 DEFAULT_CLASS = "standard"
+_CLASS = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
 class _Part(msgspec.Struct, gc=False, frozen=True):
@@ -119,7 +124,7 @@ def group_lines(lines: Sequence[bytes], indexes: Sequence[int], seqs: Sequence[i
     """As `columns_from_lines`, parted by (retention class, month of ``received_at`` as "yyyy-mm"), in index order."""
     groups: dict[tuple[str, str], list[pa.RecordBatch]] = {}
     for rows, batch in _batches(lines, indexes, seqs):
-        keys = [(row.ingest.class_ or DEFAULT_CLASS, row.received_at[:7] if row.received_at else _this_month()) for row in rows]
+        keys = [_group_key(row.ingest.class_, (row.received_at or "")[:7]) for row in rows]
         if keys.count(keys[0]) == len(keys):
             groups.setdefault(keys[0], []).append(batch)
             continue
@@ -200,5 +205,17 @@ def _time(text: str | None) -> Any:
         return pa.nulls(1, _TIME)
 
 
-def _this_month() -> str:
-    return time.strftime("%Y-%m", time.gmtime())
+@lru_cache(maxsize=256)
+def _group_key(retention_class: str, month: str) -> tuple[str, str]:
+    """Class and month as they may stand in a path; what is neither, as no line of ours has, goes to the default and to now."""
+    known_class = retention_class if _CLASS.fullmatch(retention_class) else DEFAULT_CLASS
+    return known_class, month if _MONTH.fullmatch(month) else time.strftime("%Y-%m", time.gmtime())
+
+
+def received_at(line: bytes) -> float | None:
+    """When a line was received, in Unix seconds; None when it does not say."""
+    text = _decode_one(line).received_at
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else None
+    except ValueError:
+        return None

@@ -9,11 +9,11 @@ import pytest
 from tallystick.archive.chunk import (
     ROW_GROUP_ROWS,
     ChunkName,
-    chunk_id_of,
     chunk_key,
     encode_chunk,
     new_chunk_id,
     open_chunk,
+    parse_name,
     read_columns,
 )
 from tallystick.archive.columns import columns_from_lines
@@ -29,9 +29,9 @@ def test_name_has_range_and_id() -> None:
     assert name.path == (
         f"{HANDLE}/standard/2026/09/14/00000000000000000005-00000000000000000120-000102030405060708090a0b0c0d0e0f.parquet"
     )
-    assert chunk_id_of(name.path) == chunk_id_of(name.manifest_path) == bytes(range(16))
+    assert parse_name(name.path) == parse_name(name.manifest_path) == parse_name(name.stem) == name
     with pytest.raises(IntegrityError):
-        chunk_id_of("lost+found/x.parquet")
+        parse_name("lost+found/x.parquet")
 
 
 def test_key_is_derived_as_published() -> None:
