@@ -33,7 +33,7 @@ from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.group import Group, Part
 from tallystick.journal.mark import NO_MARK, Mark, MarkReader
 from tallystick.journal.numbering import Numbering, NumberingFile
-from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner
+from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner, written_range
 from tallystick.journal.segment import HEADER_BLOCK, KeyWrapper, SegmentHeader, SegmentList, list_segments
 from tallystick.telemetry import log
 
@@ -281,12 +281,17 @@ def _items(path: Path, header: SegmentHeader, key: bytes | None, limit: int) -> 
 
 def _last_written(path: Path, start: int) -> int:
     """Offset behind the last byte at or after ``start`` that is not zero."""
-    end = start
-    with path.open("rb") as file:
-        file.seek(start)
-        at = start
-        while block := file.read(BLOCK_BYTES):
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        last, limit = start, os.fstat(fd).st_size
+        at, end = written_range(fd, start, limit)
+        while at < limit:
+            block = os.pread(fd, min(BLOCK_BYTES, end - at), at)
             written = len(block.rstrip(b"\0"))
-            end = at + written if written else end
-            at += len(block)
-    return end
+            last = at + written if written else last
+            at += max(len(block), 1)
+            if at >= end:
+                at, end = written_range(fd, end, limit)
+        return last
+    finally:
+        os.close(fd)

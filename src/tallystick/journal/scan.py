@@ -30,6 +30,18 @@ class Gap:
     end: int
 
 
+def written_range(fd: int, start: int, limit: int) -> tuple[int, int]:
+    """The next range of written bytes at or after ``start`` as the file system knows it; empty at ``limit`` when there is none.
+
+    Zeros that were only reserved are passed over without being read.
+    """
+    try:
+        first = min(os.lseek(fd, start, os.SEEK_DATA), limit)
+        return first, min(os.lseek(fd, first, os.SEEK_HOLE), limit)
+    except OSError:
+        return limit, limit  # ENXIO: nothing written behind ``start``
+
+
 class SegmentScanner:
     """Reads the frames of one open segment. ``key`` opens payloads; without it only headers can be used."""
 
@@ -38,6 +50,8 @@ class SegmentScanner:
         self._decoder = FrameDecoder(header.uuid, header.epoch, key)
         self._end = 0
         self._ordinal = -1
+        # Blocks are large enough without read-ahead; pages read ahead would count as written in `written_range`.
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
 
     def read(self, offset: int, limit: int, bytes_max: int = BLOCK_BYTES) -> tuple[list[Frame | Gap], int]:
         """Frames and gaps from ``offset``, at least one when ``offset < limit``, and the offset to go on from.
@@ -104,8 +118,10 @@ class SegmentScanner:
         return frame.ordinal, limit
 
     def _next_frame(self, start: int, limit: int) -> Frame | None:
+        start, end = written_range(self._fd, start, limit)
         while start < limit:
-            window = self._pread(start, min(BLOCK_BYTES + HEADER_BYTES, limit - start))
+            # Not a byte past ``end``: touching a page of reserved zeros would make it count as written.
+            window = self._pread(start, min(BLOCK_BYTES + HEADER_BYTES, end - start))
             for at in self._decoder.candidates(window, 0):
                 found = self._decode(window, at, start)
                 if found is Stop.MORE:
@@ -113,6 +129,8 @@ class SegmentScanner:
                 if isinstance(found, Frame):
                     return found
             start += BLOCK_BYTES
+            if start >= end:
+                start, end = written_range(self._fd, end, limit)
         return None
 
     def _pread(self, offset: int, size: int) -> bytes:
