@@ -14,12 +14,11 @@ from array import array
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from tallystick.journal.cursor import Position
 from tallystick.journal.frame import Frame, FrameType
-
-if TYPE_CHECKING:
-    from tallystick.journal.reader import DamagedSpan, Position
+from tallystick.journal.reader import DamagedSpan
 
 BLOCK_BYTES = 4 << 20
 _READ_BYTES = 2 << 20
@@ -52,8 +51,10 @@ class _Spans:
 class JournalBlocks:
     """Follows the journal from its oldest segment and finds events in it."""
 
-    def __init__(self, journal: Journal, cache_bytes: int) -> None:
+    def __init__(self, journal: Journal, again: Journal, cache_bytes: int) -> None:
+        """``journal`` is followed in order; ``again``, another reader of the same files, reads blocks a second time."""
         self._journal = journal
+        self._again = again
         self._cache_bytes = cache_bytes
         self._blocks: dict[int, _Block] = {}
         self._open = 0
@@ -158,7 +159,7 @@ class JournalBlocks:
         frames: list[Frame] = []
         position, seen = block.start, 0
         while seen < block.items:
-            items, after = self._journal.read(position, _READ_BYTES)
+            items, after = self._again.read(position, _READ_BYTES)
             if not items and after == position:
                 break
             frames += _event_frames(items[: block.items - seen])

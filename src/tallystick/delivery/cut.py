@@ -19,13 +19,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import msgspec
 
 from tallystick.plugin import Cut, Encoder
 
-Predicate = Callable[[dict[str, Any]], bool]
+Predicate = Callable[[bytes], bool]
+"""Whether a canonical line is let through (`query.evaluate.Matcher.matches_line`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,7 @@ def select_lines(first: int, lines: Sequence[bytes], gaps: dict[int, str], where
         return Selection(first, last, range(first, last + 1), lines, gaps)
     numbered: Iterable[tuple[int, bytes]] = ((index, line) for index, line in enumerate(lines, first) if index not in gaps)
     if where is not None:
-        decode = msgspec.json.decode
-        numbered = (pair for pair in numbered if where(decode(pair[1])))
+        numbered = (pair for pair in numbered if where(pair[1]))
     kept = list(numbered)
     return Selection(first, last, [index for index, _ in kept], [line for _, line in kept], gaps)
 

@@ -5,6 +5,7 @@ neither has is a gap, with the reason that the dead letter will carry:
 
 - ``lost``     the journal declares it lost, or both have later events of the tenant but not this one
 - ``expired``  the archive's period for it is over, or its month's or person's key was destroyed
+- ``damaged``  its chunk does not decrypt; once restored, the dead letter can be replayed
 
 What is sealed but merely not readable now (the journal's reader fails, the archive store is down) is no gap: it raises
 TransientError, and the lane tries again later.
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from tallystick.delivery.blocks import Journal, JournalBlocks
-from tallystick.errors import DestinationUnavailableError, TransientError
+from tallystick.errors import DestinationUnavailableError, IntegrityError, NotFoundError, TransientError
 
 _ARCHIVE_STEP = 10_000
 
@@ -52,8 +53,9 @@ class Reader(Protocol):
 class EventReader:
     """Shared by all destinations of a process; may be called from several threads."""
 
-    def __init__(self, journal: Journal, archive: Archive, cache_bytes: int) -> None:
-        self._blocks = JournalBlocks(journal, cache_bytes)
+    def __init__(self, journal: Journal, again: Journal, archive: Archive, cache_bytes: int) -> None:
+        """``journal`` and ``again`` are two readers of the same files (see `blocks`)."""
+        self._blocks = JournalBlocks(journal, again, cache_bytes)
         self._archive = archive
         self._lock = threading.Lock()
 
@@ -95,13 +97,24 @@ class EventReader:
             self._add_gap(handle, span, end)
             return 0
         end = min(end, mark)
-        found = dict(self._archive.lines(handle, span.end, end - span.end))
+        found, gone = self._read_archive(handle, span.end, end)
         for index in range(span.end, end):
             line = found.get(index)
             if line is None:
-                span.gaps[index] = "lost" if self._is_lost(handle, index) else "expired"
+                span.gaps[index] = gone.get(index) or ("lost" if self._is_lost(handle, index) else "expired")
             span.lines.append(line or b"")
         return sum(map(len, found.values()))
+
+    def _read_archive(self, handle: str, first: int, end: int) -> tuple[dict[int, bytes], dict[int, str]]:
+        """Lines, and reasons of what cannot be had: a chunk whose key is destroyed or that is damaged costs its own events only."""
+        try:
+            return dict(self._archive.lines(handle, first, end - first)), {}
+        except (NotFoundError, IntegrityError) as error:
+            if end - first == 1:
+                return {}, {first: "damaged" if isinstance(error, IntegrityError) else "expired"}
+        middle = (first + end) // 2
+        low, high = self._read_archive(handle, first, middle), self._read_archive(handle, middle, end)
+        return low[0] | high[0], low[1] | high[1]
 
     def _add_gap(self, handle: str, span: Span, end: int) -> None:
         """An index that is not archived and not in the journal: lost if the journal says so or knows later ones."""

@@ -142,6 +142,7 @@ class Lane:
         self._numbers = itertools.count()
         self._turn: list[str] = []
         self._waiting_since: dict[str, float] = {}
+        self._unreadable_until: dict[str, float] = {}
         self._first_seen: float | None = -math.inf
         self._after = ""
 
@@ -182,7 +183,9 @@ class Lane:
             self.news.clear()
             try:
                 wait = await self._step()
-                failures, self.trouble = 0, ""
+                failures = 0
+                if not self._unreadable_until:
+                    self.trouble = ""
             except (OSError, TallystickError) as error:
                 failures += 1
                 self._note_trouble(error)
@@ -229,7 +232,9 @@ class Lane:
         for handle in list(self._turn):
             first, sealed = self._next_of(handle), self._sealed.size(handle)
             while self._is_due(handle, sealed - first) and len(planned) < room and counts[handle] < self._tenant_max:
-                cut = self._builder.plan(next(self._numbers), handle, tenants[handle], first, sealed)
+                cut = self._plan_next(handle, tenants[handle], first, sealed)
+                if cut is None:
+                    break
                 planned.append(cut)
                 counts[handle] += 1
                 first = cut.record.last + 1
@@ -238,6 +243,19 @@ class Lane:
             if first >= sealed:
                 self._waiting_since.pop(handle, None)
         self._first_seen = None
+        return planned
+
+    def _plan_next(self, handle: str, tenant: str, first: int, sealed: int) -> Planned | None:
+        """None while this tenant's events cannot be read: others go on, and it is tried again after a while."""
+        if time.monotonic() < self._unreadable_until.get(handle, 0.0):
+            return None
+        try:
+            planned = self._builder.plan(next(self._numbers), handle, tenant, first, sealed)
+        except (OSError, TallystickError) as error:
+            self._note_trouble(error)
+            self._unreadable_until[handle] = time.monotonic() + self._settings.retry_min.seconds
+            return None
+        self._unreadable_until.pop(handle, None)
         return planned
 
     @property
@@ -262,7 +280,8 @@ class Lane:
     def _next_due_s(self) -> float:
         """Seconds until the oldest waiting event is due; news come earlier by ``news``."""
         oldest = min(self._waiting_since.values(), default=math.inf)
-        wait = oldest + self._builder.limits.max_age_s - time.monotonic()
+        due = min([oldest + self._builder.limits.max_age_s, *self._unreadable_until.values()])
+        wait = due - time.monotonic()
         return wait if 0.0 < wait < UNTIL_NEWS_S else UNTIL_NEWS_S
 
     async def _commit(self) -> None:

@@ -6,6 +6,7 @@ without content (dead letter). The numbers come from the stored record alone, so
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from tallystick.plugin import Answer, AnswerKind, Cut
 
 FILTER_NAME = "where"
 VOIDED = "voided"
+_REASON = re.compile(r"[a-z][a-z0-9_]{0,39}")
 NOTHING_TO_SEND = Answer(AnswerKind.DELIVERED)
 REPLY_MAX = 2_048
 """Characters of a reply that a dead letter keeps."""
@@ -72,7 +74,7 @@ def settle_cut(destination: str, planned: Planned, answer: Answer, at: float) ->
     if not record.only:  # an event that a replay could not place keeps the letter it has
         letters += [_letter(destination, planned, index, reason, "", at) for index, reason in sorted(record.gaps.items())]
         letters += [
-            _letter(destination, planned, index, answer.reason or "refused", reply, at, line) for index, reply, line in refused
+            _letter(destination, planned, index, reason_code(answer.reason), reply, at, line) for index, reply, line in refused
         ]
     filtered = 0 if record.only else record.count - record.events - len(record.gaps)
     row = SettledCut(
@@ -94,6 +96,11 @@ def settle_cut(destination: str, planned: Planned, answer: Answer, at: float) ->
         outcome=answer.kind.value,
     )
     return Settlement(planned, answer, letters, row)
+
+
+def reason_code(text: str) -> str:
+    """A destination's reason as a name that accounts and statements count by; other texts count as ``refused``."""
+    return text if _REASON.fullmatch(text) else "refused"
 
 
 def _refused(cut: Cut | None, answer: Answer) -> list[tuple[int, str, bytes]]:

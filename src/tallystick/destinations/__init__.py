@@ -1,0 +1,64 @@
+"""Destinations: one small class per kind (`plugin.Destination`), loaded when a configuration names it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import cast
+
+from tallystick.config import Config, DestinationSettings
+from tallystick.config.load import decode_table
+from tallystick.errors import ConfigError
+from tallystick.plugin import Destination
+
+DESTINATIONS: dict[str, str] = {
+    "file": "tallystick.destinations.file:FileDestination",
+    "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
+    "webhook": "tallystick.destinations.webhook:WebhookDestination",
+}
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def load_destination(kind: str) -> type[Destination]:
+    """The class behind a ``type``. Raises ConfigError for an unknown one."""
+    try:
+        module, name = DESTINATIONS[kind].split(":")
+    except KeyError:
+        known = ", ".join(sorted(DESTINATIONS))
+        raise ConfigError(f"unknown destination type {kind!r}", hint=f"Known are {known}") from None
+    return cast("type[Destination]", getattr(importlib.import_module(module), name))
+
+
+def read_settings(config: Config) -> dict[str, tuple[type[Destination], DestinationSettings]]:
+    """Class and checked settings of every ``[destinations.*]`` table; opens nothing. Raises ConfigError."""
+    found: dict[str, tuple[type[Destination], DestinationSettings]] = {}
+    for name, table in config.destinations.items():
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"destinations.{name}: a destination's name is made of a-z, 0-9, _ and -",
+                place=config.path or "the configuration",
+                hint='As in [destinations.lake] with type = "object_store"',
+            )
+        kind = load_destination(str(table.get("type", "")))
+        found[name] = kind, decode_table(config, "destinations", name, table, kind.settings)
+    return found
+
+
+def build_destinations(config: Config) -> dict[str, tuple[Destination, DestinationSettings]]:
+    """Every configured destination, ready to send. Relative paths start at the configuration file. Raises ConfigError."""
+    built: dict[str, tuple[Destination, DestinationSettings]] = {}
+    for name, (kind, settings) in read_settings(config).items():
+        try:
+            built[name] = kind(name, root_paths(settings, config.base_dir)), settings
+        except ConfigError as error:
+            place = error.place or f"{config.path or 'the configuration'}, [destinations.{name}]"
+            raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
+    return built
+
+
+def root_paths(settings: DestinationSettings, base_dir: Path) -> DestinationSettings:
+    """The settings with their relative paths made absolute, where the class has any (``rooted``)."""
+    rooted = getattr(settings, "rooted", None)
+    return cast("DestinationSettings", rooted(base_dir)) if rooted else settings
