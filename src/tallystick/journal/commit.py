@@ -89,6 +89,10 @@ class CommitThread:
         """The highest durable seq."""
         return self._end.numbering.next_seq - 1
 
+    def sizes(self) -> dict[str, int]:
+        """Durable events of each tenant, by handle. Copied in one step, so any thread may ask."""
+        return dict(self._end.numbering.next_index)
+
     @property
     def segment_name(self) -> str:
         """File name of the active segment, empty when there is none."""

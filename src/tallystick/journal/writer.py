@@ -180,6 +180,10 @@ class Journal:
             "salvaged": [path.name for path in self.recovered.salvaged],
         }
 
+    def accepted(self) -> dict[str, int]:
+        """Durable events of each tenant, by handle."""
+        return self._commits.sizes()
+
     async def close(self) -> None:
         """Refuse new appends, commit what is queued, answer it, and let the lock go."""
         if self._is_closed:
