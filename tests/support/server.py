@@ -47,7 +47,9 @@ class Server:
         self.keys = directory / "data.keys"
         self.config = directory / "tallystick.toml"
         self.log = directory / "server.log"
-        self.config.write_text(f'[server]\nlisten = "127.0.0.1:{self.port}"\n{configuration}' if "[server]" not in configuration else configuration)
+        self.config.write_text(
+            f'[server]\nlisten = "127.0.0.1:{self.port}"\n{configuration}' if "[server]" not in configuration else configuration
+        )
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
 
@@ -56,7 +58,9 @@ class Server:
         environment = {**os.environ, "TALLYSTICK_ADMIN_KEY": ADMIN_KEY}
         log = self.log.open("ab")
         command = [sys.executable, "-c", "from tallystick.cli.main import run; run()", "up", "--config", str(self.config)]
-        self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory)
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
+        )
         log.close()
         if wait:
             self.wait_ready()

@@ -96,6 +96,10 @@ class SealSettings(Settings, frozen=True):
     heartbeat: Annotated[Duration, Meta(description="The root log gets a heartbeat after this time, also without news.")] = field(
         default_factory=lambda: Duration("1m")
     )
+    include_by: Annotated[
+        Duration,
+        Meta(description="Promise in signed receipts: past this time an event that is not in its tree is proof of misbehaviour."),
+    ] = field(default_factory=lambda: Duration("1h"))
 
 
 class ArchiveSettings(Settings, frozen=True):

@@ -81,7 +81,9 @@ def check_listen(config: Config) -> None:
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError as error:
-        raise ConfigError(f"[server] listen = {config.server.listen!r} needs an IP address", hint='Write "127.0.0.1:8420"') from error
+        raise ConfigError(
+            f"[server] listen = {config.server.listen!r} needs an IP address", hint='Write "127.0.0.1:8420"'
+        ) from error
     if not is_loopback and config.server.tls is None and not config.server.insecure:
         raise ConfigError(
             f"{config.server.listen} can be reached from outside and would speak plain HTTP",

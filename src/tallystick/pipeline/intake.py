@@ -1,0 +1,169 @@
+"""The intake's process: the public listener, the inner door, and the one writer of the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from typing import Any
+
+import uvicorn
+import uvloop
+
+from tallystick.config import Config
+from tallystick.event.codec import EventReader, Limits
+from tallystick.evidence.heads import Heads
+from tallystick.evidence.receipt import receipt_key_name
+from tallystick.http.access import AccessKeys
+from tallystick.http.host import HostCheck
+from tallystick.http.limits import BodyReader
+from tallystick.http.protocol import limited_protocol
+from tallystick.http.proxy import UnixProxy
+from tallystick.journal.dedupe import Digester
+from tallystick.journal.tenants import TenantRegistry
+from tallystick.journal.writer import Journal
+from tallystick.pipeline.context import Installation
+from tallystick.pipeline.process import bind_unix
+from tallystick.query.evaluate import compile_query
+from tallystick.sources.answer import ReceiptSigner
+from tallystick.sources.doors import EventsDoor, SourceDoor
+from tallystick.sources.front import Front
+from tallystick.sources.inner_door import InnerDoor
+from tallystick.sources.intake import IntakeService
+from tallystick.sources.plan import build_plans
+from tallystick.telemetry import log
+
+_GRACE_S = 5
+
+
+def run(installation: Installation) -> None:
+    """Accept until told to stop; requests in flight are answered first."""
+    journal = _open_journal(installation)
+    for line in journal.recovered.damage:
+        log.error("the journal is damaged", found=line)
+    # What lives now lives as long as the process; the collector need not look at it again (and again, on the hot path).
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(installation, journal))
+
+
+def _open_journal(installation: Installation) -> Journal:
+    config = installation.config
+    heads = Heads(installation.data_dir, unpublished=True)
+    return Journal.open(
+        installation.data_dir,
+        installation.keys,
+        config.journal,
+        config.data,
+        known_sizes=heads.sealed_sizes(),
+        known_seq=heads.mark(),
+    )
+
+
+async def _serve(installation: Installation, journal: Journal) -> None:
+    config = installation.config
+    service = IntakeService(
+        journal,
+        TenantRegistry(installation.data_dir),
+        build_plans(config, compile_query),
+        EventReader(Limits(config.limits.event.bytes, config.limits.depth, config.limits.events)),
+        Digester(installation.keys.derive("dedupe")),
+        config.hash,
+    )
+    public = _listener(config, _front(installation, service))
+    inner = _inner(installation, InnerDoor(service, lambda: _status(service)))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    socket = bind_unix(installation.run_dir / "intake.sock")
+    servers = [asyncio.create_task(inner.serve([socket])), asyncio.create_task(public.serve())]
+    waiter = asyncio.create_task(stop.wait())
+    await asyncio.wait([waiter, *servers], return_when=asyncio.FIRST_COMPLETED)
+    public.should_exit = True
+    await servers[1]
+    inner.should_exit = True
+    await servers[0]
+    waiter.cancel()
+    await journal.close()
+
+
+def _front(installation: Installation, service: IntakeService) -> Front:
+    config = installation.config
+    keys = AccessKeys(installation.keys_dir, "intake")
+    bodies = BodyReader(config.limits)
+    name = receipt_key_name(installation.server_name)
+    signer = ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds)
+    return Front(
+        EventsDoor(service, keys, bodies, signer),
+        SourceDoor(service, keys, bodies, signer),
+        UnixProxy(installation.run_dir / "api.sock"),
+        HostCheck(config.server),
+        lambda: _not_ready(service.journal),
+    )
+
+
+def _not_ready(journal: Journal) -> list[str]:
+    status = journal.status()
+    return [] if status["accepting"] else [str(status["reason"] or "the journal is closing")]
+
+
+def _status(service: IntakeService) -> dict[str, Any]:
+    """The intake's page for the api process: journal, readiness, and events accepted by each tenant."""
+    accepted = service.journal.accepted()
+    tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
+    reasons = _not_ready(service.journal)
+    return {**service.journal.status(), "ready": not reasons, "reasons": reasons, "accepted": tenants}
+
+
+def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
+    host, _, port = config.server.listen.rpartition(":")
+    tls = config.server.tls
+    options: dict[str, Any] = {}
+    if tls is not None:
+        options = {
+            "ssl_certfile": str(config.base_dir / tls.cert),
+            "ssl_keyfile": str(config.base_dir / tls.key),
+            "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
+            "ssl_cert_reqs": 2 if tls.client_ca else 0,
+        }
+    return _Server(
+        uvicorn.Config(
+            app,
+            host=host.strip("[]"),
+            port=int(port),
+            http=limited_protocol(config.limits),
+            timeout_keep_alive=int(config.limits.idle_time.seconds),
+            **_QUIET,
+            **options,
+        )
+    )
+
+
+def _inner(installation: Installation, app: Callable[..., Awaitable[None]]) -> _Server:
+    return _Server(uvicorn.Config(app, http="httptools", **_QUIET))
+
+
+_QUIET: dict[str, Any] = {
+    "loop": "none",
+    "lifespan": "off",
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "date_header": True,
+    "proxy_headers": False,
+    "timeout_graceful_shutdown": _GRACE_S,
+}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: this process has two servers and one order of stopping them."""
+
+    def capture_signals(self) -> Any:
+        """Leave the signals alone."""
+        return nullcontext()

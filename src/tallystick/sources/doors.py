@@ -1,0 +1,155 @@
+"""The senders' doors: `POST /v1/events` and `POST /v1/in/<source>`.
+
+Order of checks, so that nothing is read or spent for a request that will be refused: method, key, permission, content type, length,
+then the body, then its events. Every refusal is a problem document; only a durable outcome is a 200.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tallystick.errors import ConflictError, EventInvalidError
+from tallystick.event.codec import Shape
+from tallystick.http.access import AccessKeys
+from tallystick.http.limits import BodyReader
+from tallystick.http.problem import Problem
+from tallystick.plugin import Record
+from tallystick.protocols import cloudevents
+from tallystick.sources.answer import ReceiptSigner, encode_answer
+from tallystick.sources.asgi import Receive, Scope, choice, headers_of, query_of
+from tallystick.sources.intake import IntakeService
+from tallystick.sources.plan import EVENTS
+from tallystick.sources.submission import Draft, ForbiddenTenantError, InvalidBatchError, Sender, problem_lines
+
+_IDEMPOTENCY_KEY = re.compile(rb"[A-Za-z0-9._:-]{1,96}")
+_NDJSON = frozenset({b"application/x-ndjson", b"application/ndjson", b"application/jsonl"})
+_PARAMETERS = ("on_invalid", "receipt", "results")
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    service: IntakeService
+    keys: AccessKeys
+    bodies: BodyReader
+    signer: ReceiptSigner
+
+    def sender(self, headers: dict[bytes, bytes]) -> Sender:
+        """Who the key belongs to. Raises Problem 401 or 403."""
+        key = self.keys.verify(headers.get(b"authorization"))
+        if "ingest" not in key.permissions:
+            raise Problem(403, "permission_missing", "this key has no permission `ingest`")
+        return Sender(key.id, key.tenants)
+
+    async def answer(self, draft: Draft, *, is_signed: bool, wants_results: bool) -> tuple[int, bytes]:
+        """Commit and answer. Raises Problem for everything that was refused as a whole."""
+        try:
+            outcome = await self.service.commit(draft, wants_results=wants_results)
+        except InvalidBatchError as error:
+            raise invalid_problem(error) from None
+        except ForbiddenTenantError as error:
+            raise Problem(403, error.code, error.message) from None
+        except ConflictError as error:
+            lines = [{"line": line, "pointer": "/id", "message": "other content under this id"} for line in error.positions]
+            raise Problem(409, error.code, "an id was used before with other content; nothing was stored", lines) from None
+        return 200, encode_answer(outcome, self.signer, is_signed=is_signed)
+
+
+class EventsDoor(_Door):
+    """`POST /v1/events`: one object, an array, NDJSON or CloudEvents."""
+
+    __slots__ = ()
+
+    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        headers = headers_of(scope)
+        sender = self.sender(headers)
+        params = query_of(scope, _PARAMETERS)
+        on_invalid = choice(params, "on_invalid", ("reject", "quarantine"), "reject")
+        media = media_type(headers)
+        body = await self.bodies.read(headers, receive)
+        key = idempotency_key(headers)
+        draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=on_invalid, idempotency_key=key)
+        try:
+            self._read(draft, media, headers, body)
+        except InvalidBatchError as error:
+            raise invalid_problem(error) from None
+        return await self.answer(
+            draft,
+            is_signed=choice(params, "receipt", ("plain", "signed"), "plain") == "signed",
+            wants_results=choice(params, "results", ("false", "true"), "false") == "true",
+        )
+
+    def _read(self, draft: Draft, media: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+        if media in _NDJSON:
+            self.service.read(draft, body, "ndjson")
+        elif media == b"application/json" and b"ce-specversion" not in headers:
+            self.service.read(draft, body, json_shape(body))
+        else:
+            try:
+                records = cloudevents.read(media.decode(), headers, body)
+            except EventInvalidError as error:
+                raise Problem(400, error.code, error.message) from None
+            self.service.read_records(draft, records)
+
+
+class SourceDoor(_Door):
+    """`POST /v1/in/<source>`: records of a product, mapped; bad ones are kept in the quarantine."""
+
+    __slots__ = ()
+
+    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        headers = headers_of(scope)
+        sender = self.sender(headers)
+        params = query_of(scope, _PARAMETERS)
+        plan = self.service.plan(scope["path"][len("/v1/in/") :])
+        if plan.mapping is None:
+            raise Problem(404, "not_found", "there is no such source")
+        body = await self.bodies.read(headers, receive)
+        on_invalid = choice(params, "on_invalid", ("quarantine", "reject"), plan.on_invalid)
+        peer = scope["client"][0] if scope.get("client") else ""
+        draft = self.service.draft(plan, sender, on_invalid=on_invalid, peer=peer)
+        try:
+            self.service.map_records(draft, split_records(body, media_type(headers, default=b"application/x-ndjson"), peer))
+        except InvalidBatchError as error:
+            raise invalid_problem(error) from None
+        return await self.answer(draft, is_signed=params.get("receipt") == "signed", wants_results=params.get("results") == "true")
+
+
+def split_records(body: bytes, media: bytes, peer: str) -> list[Record]:
+    """NDJSON is a record a line; anything else is one record, which a mapping may unwrap."""
+    if media in _NDJSON:
+        return [Record(line, number, peer) for number, line in enumerate(body.split(b"\n"), 1) if line.strip()]
+    return [Record(body, 1, peer)] if body.strip() else []
+
+
+def media_type(headers: dict[bytes, bytes], default: bytes = b"") -> bytes:
+    """The media type without parameters. Raises Problem 415 for a type or charset that is not read."""
+    text = headers.get(b"content-type", default).lower()
+    media, _, parameters = text.partition(b";")
+    media = media.strip()
+    charset = re.search(rb"charset\s*=\s*\"?([\w-]+)", parameters)
+    if charset and charset[1] not in (b"utf-8", b"utf8", b"us-ascii"):
+        raise Problem(415, "charset_unsupported", "only UTF-8 is read")
+    if media not in _NDJSON and media != b"application/json" and not media.startswith(b"application/cloudevents"):
+        detail = "send application/json, application/x-ndjson or application/cloudevents+json"
+        raise Problem(415, "media_type_unsupported", detail, headers={"accept": "application/json, application/x-ndjson"})
+    return media
+
+
+def json_shape(body: bytes) -> Shape:
+    """An array when the first byte that is no blank opens one."""
+    return "array" if body.lstrip(b" \t\r\n\xef\xbb\xbf")[:1] == b"[" else "object"
+
+
+def idempotency_key(headers: dict[bytes, bytes]) -> str:
+    """The header's value, fit to be the first part of ids. Raises Problem 400."""
+    value = headers.get(b"idempotency-key", b"")
+    if value and not _IDEMPOTENCY_KEY.fullmatch(value):
+        raise Problem(400, "idempotency_key_invalid", "Idempotency-Key is 1 to 96 of A-Z, a-z, 0-9 and ._:-")
+    return value.decode("ascii")
+
+
+def invalid_problem(error: InvalidBatchError) -> Problem:
+    """400 when nothing could be read as JSON, 422 when records are no events."""
+    status, code = (400, error.bad[0].error.code) if error.is_unreadable else (422, error.code)
+    return Problem(status, code, error.message, problem_lines(error.bad))

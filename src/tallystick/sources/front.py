@@ -1,0 +1,97 @@
+"""The public ASGI application of the intake process: senders' doors, health, and the way through to the api process.
+
+Bare ASGI, no framework: between the socket and the journal there is only what a request needs.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from tallystick.errors import NotFoundError, PushbackError, TallystickError
+from tallystick.http.host import HostCheck
+from tallystick.http.problem import Problem
+from tallystick.http.proxy import UnixProxy
+from tallystick.http.security import SECURITY_HEADERS
+from tallystick.sources.asgi import Receive, Scope, Send, respond
+from tallystick.sources.doors import EventsDoor, SourceDoor
+from tallystick.telemetry import log
+
+Door = Callable[[Scope, Receive], Awaitable[tuple[int, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """Routes one request. ``not_ready`` gives the reasons why intake would refuse, empty when it would not."""
+
+    events: EventsDoor
+    sources: SourceDoor
+    proxy: UnixProxy
+    hosts: HostCheck
+    not_ready: Callable[[], list[str]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request_id = secrets.token_hex(8)
+        try:
+            self.hosts.check(scope)
+            door = self._door(scope)
+            if door is None:
+                await self.proxy(scope, receive, send)
+                return
+            status, body = await door(scope, receive)
+        except Problem as problem:
+            await _respond_problem(send, problem, request_id)
+        except PushbackError as error:
+            await _respond_problem(send, pushback_problem(error), request_id)
+        except NotFoundError as error:
+            await _respond_problem(send, Problem(404, error.code, error.message), request_id)
+        except TallystickError as error:
+            # Whatever reaches this line was not foreseen at a door: say so in the log, and nothing of it to the sender.
+            log.error("request failed", request_id=request_id, path=scope["path"], error=repr(error))
+            await _respond_problem(send, Problem(500, "internal", "this request failed; the log has the request id"), request_id)
+        else:
+            await respond(send, status, body, [(b"content-type", b"application/json"), *SECURITY_HEADERS])
+
+    def _door(self, scope: Scope) -> Door | None:
+        path = scope["path"]
+        if path == "/v1/events" and scope["method"] not in ("GET", "HEAD"):
+            return _only("POST", scope, self.events)
+        if path.startswith("/v1/in/"):
+            return _only("POST", scope, self.sources)
+        if path == "/healthz/live":
+            return _only("GET", scope, _live)
+        if path == "/healthz/ready":
+            return _only("GET", scope, self._ready)
+        return None
+
+    async def _ready(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        reasons = self.not_ready()
+        return (503 if reasons else 200), msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+
+
+async def _live(scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    return 200, b'{"live":true}'
+
+
+def _only(method: str, scope: Scope, door: Door) -> Door:
+    if scope["method"] == method or (method == "GET" and scope["method"] == "HEAD"):
+        return door
+    allowed = "GET, HEAD" if method == "GET" else "GET, HEAD, POST" if scope["path"] == "/v1/events" else method
+    raise Problem(405, "method_not_allowed", f"this path takes {allowed}", headers={"allow": allowed})
+
+
+def pushback_problem(error: PushbackError) -> Problem:
+    """503 with the error's advice, in whole seconds, at least one."""
+    seconds = max(1, round(error.retry_after_s))
+    return Problem(503, error.code, error.message, headers={"retry-after": str(seconds)})
+
+
+async def _respond_problem(send: Send, problem: Problem, request_id: str) -> None:
+    body = problem.body(request_id)
+    headers = [line for line in problem.header_lines(body) if line[0] != b"content-length"]
+    await respond(send, problem.status, body, [*headers, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS])

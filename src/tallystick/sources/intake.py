@@ -1,0 +1,297 @@
+"""The way in: decode, map, transform, stamp, encode, commit. One request is one commit: all of it or nothing.
+
+1. Records become events: read strictly (`event.codec`) or mapped (`transforms.mapping`). What fails is *bad*: in reject mode
+   the request ends here with every bad line named; in quarantine mode it goes on, and the bad records go into the same commit.
+2. Each event gets its tenant, from the source or the credential; the event may only repeat it.
+3. Transforms run; an event that one of them takes away is counted under that transform's name.
+4. Events get ids, server fields and their canonical line, per tenant.
+5. The journal dedupes, numbers, encrypts, writes and syncs. Only after that is there an outcome to answer with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from msgspec import UNSET
+
+from tallystick.errors import ConflictError, EventInvalidError, EventTooLargeError, NotFoundError
+from tallystick.event import Event, Source
+from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_lines
+from tallystick.event.times import format_utc
+from tallystick.journal.dedupe import Digester
+from tallystick.journal.entries import Append, Committed, FilterCount, QuarantinedRecord, TenantBatch
+from tallystick.journal.tenants import Tenant, TenantRegistry, is_tenant_name
+from tallystick.journal.writer import Journal
+from tallystick.plugin import Record
+from tallystick.sources.plan import SourcePlan
+from tallystick.sources.submission import (
+    Bad,
+    Draft,
+    EventResult,
+    ForbiddenTenantError,
+    InvalidBatchError,
+    Outcome,
+    Sender,
+    TenantOutcome,
+)
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(slots=True)
+class _Part:
+    """One tenant's share of a draft; ``positions`` are places in the draft's lists."""
+
+    tenant: Tenant
+    positions: Sequence[int]
+    events: list[Event]
+    contents: list[bytes]
+    batch: TenantBatch | None = None
+
+    def drop(self, places: Sequence[int], draft: Draft, message: str) -> None:
+        """Make the events at ``places`` bad: their line is too long."""
+        gone = set(places)
+        for place in places:
+            line = draft.lines[self.positions[place]]
+            error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
+            draft.bad.append(Bad(line, error, self.contents[place]))
+        keep = [place for place in range(len(self.events)) if place not in gone]
+        self.events = [self.events[place] for place in keep]
+        self.contents = [self.contents[place] for place in keep]
+        self.positions = [self.positions[place] for place in keep]
+
+
+@dataclass(slots=True)
+class IntakeService:
+    """Everything between a source and the journal. Runs on the event loop of the intake process."""
+
+    journal: Journal
+    tenants: TenantRegistry
+    plans: Mapping[str, SourcePlan]
+    reader: EventReader
+    digester: Digester
+    config_hash: str
+    retention_class: str = "standard"
+    clock: Callable[[], float] = time.time
+
+    def plan(self, name: str) -> SourcePlan:
+        """The source of that name. Raises NotFoundError."""
+        try:
+            return self.plans[name]
+        except KeyError as error:
+            raise NotFoundError(f"there is no source named {name!r}") from error
+
+    def draft(self, plan: SourcePlan, sender: Sender, **options: object) -> Draft:
+        """An empty draft with this request's one clock reading."""
+        received_at = format_utc(datetime.fromtimestamp(self.clock(), UTC))
+        return Draft(plan, sender, received_at=received_at, **{"on_invalid": plan.on_invalid, **options})  # type: ignore[arg-type]
+
+    def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
+        """Step 1 for records that are events already."""
+        self._take(draft, self.reader.read(body, shape))
+
+    def read_records(self, draft: Draft, records: Sequence[bytes]) -> None:
+        """Step 1 for events that were taken out of another protocol."""
+        self._take(draft, self.reader.read_records(records))
+
+    def _take(self, draft: Draft, batch: ReadBatch) -> None:
+        draft.events, draft.contents, draft.lines = batch.events, batch.contents, batch.lines
+        draft.bad += [Bad(error.line, error, record) for error, record in zip(batch.errors, batch.rejected, strict=True)]
+        if draft.bad and draft.on_invalid == "reject":
+            raise InvalidBatchError(draft.bad, is_unreadable=batch.is_unreadable)
+
+    def map_records(self, draft: Draft, records: Sequence[Record]) -> None:
+        """Step 1 for records of a product: one record may become several events."""
+        mapping = draft.plan.mapping
+        if mapping is None:
+            raise NotFoundError(f"the source {draft.plan.name!r} has no mapping")
+        for record in records:
+            result = mapping.map(record.data, peer=record.peer, keep_raw=draft.plan.keep_raw)
+            for mapped in result.events:
+                draft.events.append(mapped.event)
+                draft.contents.append(mapped.content)
+                draft.lines.append(record.line)
+            for problem in result.problems:
+                error = EventInvalidError(problem.message, line=record.line, code=problem.code)
+                draft.bad.append(Bad(record.line, error, problem.record))
+        if draft.bad and draft.on_invalid == "reject":
+            raise InvalidBatchError(draft.bad, is_unreadable=False)
+
+    async def commit(self, draft: Draft, *, wants_results: bool = False) -> Outcome:
+        """Steps 2 to 5. Raises ForbiddenTenantError, InvalidBatchError, ConflictError or PushbackError; then nothing was stored."""
+        parts = self._split_by_tenant(draft)
+        for part in parts:
+            self._transform(draft, part)
+        made_ids = [made for part in parts for made in self._encode(draft, part)]
+        if draft.bad and draft.on_invalid == "reject":
+            raise InvalidBatchError(draft.bad, is_unreadable=False)
+        parts = [part for part in parts if part.events]
+        append = self._append(draft, parts)
+        if not append.batches and not append.quarantined and not append.filtered:
+            return Outcome(draft.received_at, 0, 0, 0, [], [], [])
+        try:
+            committed = await self.journal.append(append)
+        except ConflictError as error:
+            raise _with_lines(error, draft, parts) from None
+        return self._outcome(draft, parts, committed, made_ids, wants_results=wants_results)
+
+    def _split_by_tenant(self, draft: Draft) -> list[_Part]:
+        default = self._default_tenant(draft)
+        names = [default if event.tenant is UNSET else event.tenant for event in draft.events]
+        distinct = set(names)
+        for name in distinct:
+            self._check_tenant(draft, name)
+        if len(distinct) == 1:
+            tenant = self.tenants.create(names[0])
+            return [_Part(tenant, range(len(names)), draft.events, draft.contents)]
+        places: dict[str, list[int]] = {}
+        for position, name in enumerate(names):
+            places.setdefault(name, []).append(position)
+        return [
+            _Part(self.tenants.create(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
+            for name, where in places.items()
+        ]
+
+    def _default_tenant(self, draft: Draft) -> str:
+        if draft.plan.tenant is not None:
+            return draft.plan.tenant
+        return next(iter(draft.sender.tenants)) if len(draft.sender.tenants) == 1 else DEFAULT_TENANT
+
+    def _check_tenant(self, draft: Draft, name: str) -> None:
+        if draft.plan.tenant is not None and name != draft.plan.tenant:
+            raise ForbiddenTenantError(f"this source writes to the tenant {draft.plan.tenant!r} only")
+        if draft.plan.tenant is None and not draft.sender.may_write(name):
+            raise ForbiddenTenantError(f"the credential may not write to the tenant {name!r}")
+        if not is_tenant_name(name) and draft.sender.credential:
+            raise ForbiddenTenantError(f"{name[:80]!r} is no tenant that a sender can write to")
+
+    def _transform(self, draft: Draft, part: _Part) -> None:
+        for transform in draft.plan.transforms:
+            kept = transform.apply_batch(part.events, part.contents)
+            if kept is None:
+                continue
+            taken = len(part.events) - len({position for position, _ in kept})
+            if taken:
+                draft.filtered[transform.name] = draft.filtered.get(transform.name, 0) + taken
+            part.positions = [part.positions[position] for position, _ in kept]
+            part.contents = [part.contents[position] for position, _ in kept]
+            part.events = [event for _, event in kept]
+
+    def _encode(self, draft: Draft, part: _Part) -> list[str]:
+        """Step 4 for one tenant; returns the ids that the server made. Events whose line is too long become bad."""
+        if draft.idempotency_key:
+            for position, event in zip(part.positions, part.events, strict=True):
+                if event.id is UNSET:
+                    event.id = f"{draft.idempotency_key}:{draft.lines[position]}"
+        has_sent_ids = any(event.id is not UNSET for event in part.events)
+        stamp = Stamp(
+            tenant=part.tenant.name,
+            received_at=draft.received_at,
+            source=Source(name=draft.plan.name, type=draft.plan.type, credential=draft.sender.credential or UNSET),
+            mapping=draft.plan.mapping.name if draft.plan.mapping else None,
+            retention_class=self.retention_class,
+            config=self.config_hash,
+        )
+        try:
+            lines = encode_lines(part.events, stamp, self.reader.limits)
+        except EventTooLargeError as error:
+            part.drop(error.positions, draft, error.message)
+            lines = encode_lines(part.events, stamp, self.reader.limits)
+        prefix = stamp.ids.prefix
+        if not has_sent_ids:
+            nothing: list[bytes | None] = [None] * len(lines)
+            part.batch = TenantBatch(part.tenant, lines, nothing, nothing, prefix)
+            return [str(event.id) for event in part.events]
+        return self._digest(part, lines, prefix)
+
+    def _digest(self, part: _Part, lines: list[bytes], prefix: str) -> list[str]:
+        """The batch of a part in which the sender named some or all ids; returns the others."""
+        ids = [str(event.id) for event in part.events]
+        made = {place for place, name in enumerate(ids) if name.startswith(prefix)}
+        id_digests: list[bytes | None] = list(self.digester.ids(part.tenant.handle, ids))
+        content_digests: list[bytes | None] = list(self.digester.contents(part.contents))
+        for place in made:
+            id_digests[place] = content_digests[place] = None
+        part.batch = TenantBatch(part.tenant, lines, id_digests, content_digests, prefix if made else "")
+        return [ids[place] for place in sorted(made)]
+
+    def _append(self, draft: Draft, parts: list[_Part]) -> Append:
+        append = Append(on_conflict=draft.on_invalid, source=draft.plan.name, received_at=draft.received_at)
+        append.batches = [part.batch for part in parts if part.batch is not None]
+        if not draft.bad and not draft.filtered:
+            return append
+        home = self.tenants.create(self._home_tenant(draft))
+        append.quarantined = [
+            QuarantinedRecord(
+                handle=home.handle,
+                source=draft.plan.name,
+                code=item.error.code,
+                message=item.error.message,
+                received_at=draft.received_at,
+                data=item.record,
+                line=item.line,
+                peer=draft.peer,
+            )
+            for item in draft.bad
+        ]
+        append.filtered = [
+            FilterCount(handle=home.handle, source=draft.plan.name, filter=name, count=count, received_at=draft.received_at)
+            for name, count in draft.filtered.items()
+        ]
+        return append
+
+    def _home_tenant(self, draft: Draft) -> str:
+        """Whose quarantine a record of nobody's event goes to."""
+        name = self._default_tenant(draft)
+        return name if draft.plan.tenant is not None or draft.sender.may_write(name) else DEFAULT_TENANT
+
+    def _outcome(
+        self, draft: Draft, parts: list[_Part], committed: Committed, made_ids: list[str], *, wants_results: bool
+    ) -> Outcome:
+        conflicts = set(committed.conflicts)
+        bad = list(draft.bad)
+        for batch, position in committed.conflicts:
+            line = draft.lines[parts[batch].positions[position]]
+            error = EventInvalidError("this id was used before with other content", line=line, pointer="/id", code="id_conflict")
+            bad.append(Bad(line, error, parts[batch].contents[position]))
+        tenants = []
+        for number, (part, done) in enumerate(zip(parts, committed.tenants, strict=True)):
+            contents = part.contents
+            if conflicts:
+                contents = [content for n, content in enumerate(contents) if (number, n) not in conflicts]
+            tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, contents))
+        outcome = Outcome(
+            draft.received_at,
+            sum(done.accepted for done in committed.tenants),
+            sum(done.duplicates for done in committed.tenants),
+            sum(draft.filtered.values()),
+            bad,
+            made_ids,
+            tenants,
+        )
+        if wants_results:
+            outcome.results = _results(draft, parts, committed, conflicts, bad)
+        return outcome
+
+
+def _results(
+    draft: Draft, parts: list[_Part], committed: Committed, conflicts: set[tuple[int, int]], bad: list[Bad]
+) -> list[EventResult]:
+    """One entry per event, in the order of the request's lines."""
+    results = [EventResult(item.line, "quarantined") for item in bad]
+    for number, (part, done) in enumerate(zip(parts, committed.tenants, strict=True)):
+        indexes = iter([first + n for first, count in done.ranges for n in range(count)])
+        for n, event in enumerate(part.events):
+            if (number, n) not in conflicts:
+                results.append(EventResult(draft.lines[part.positions[n]], "accepted", str(event.id), done.handle, next(indexes)))
+    return sorted(results, key=lambda result: result.line)
+
+
+def _with_lines(error: ConflictError, draft: Draft, parts: list[_Part]) -> InvalidBatchError | ConflictError:
+    """The journal counts positions over all batches of the append; the sender counts lines."""
+    places = [(draft.lines[position], part.contents[n]) for part in parts for n, position in enumerate(part.positions)]
+    lines = [places[position][0] for position in error.positions]
+    return ConflictError(error.message, positions=lines)

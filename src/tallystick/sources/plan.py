@@ -1,0 +1,92 @@
+"""What each source does with its records, read from the configuration once.
+
+Built-in: ``events`` (`POST /v1/events`). Declared: ``[sources.NAME]`` with ``type = "http"`` answers at ``/v1/in/NAME``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from tallystick.config import Config
+from tallystick.config.load import decode_table
+from tallystick.config.settings import Settings
+from tallystick.errors import ConfigError
+from tallystick.plugin import Transform
+from tallystick.transforms import build_transform
+from tallystick.transforms.mapping import Mapping as RecordMapping
+from tallystick.transforms.mapping import load_mappings
+
+EVENTS = "events"
+INNER = "tallystick"
+OnInvalid = Literal["reject", "quarantine"]
+
+
+class HttpSourceSettings(Settings, frozen=True):
+    """`[sources.NAME]` with `type = "http"`."""
+
+    mapping: Annotated[str, Meta(description="Mapping that turns records into events.")] = "generic"
+    tenant: Annotated[
+        str | None,
+        Meta(description="Tenant of every event; absent: the credential's.", pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z"),
+    ] = None
+    transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
+    keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source, ready to run. ``mapping`` is None where records are events already."""
+
+    name: str
+    type: str
+    tenant: str | None
+    mapping: RecordMapping | None
+    transforms: Sequence[Transform]
+    on_invalid: OnInvalid
+    keep_raw: bool = True
+
+
+def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
+    """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform."""
+    mappings = load_mappings()
+    transforms = {
+        name: build_transform(name, table, config, compile_query)
+        for name, table in {"secrets": {"type": "redact"}, **config.transforms}.items()
+    }
+
+    def chain(names: Sequence[str], place: str) -> tuple[Transform, ...]:
+        for name in names:
+            if name not in transforms:
+                raise ConfigError(f"there is no transform `{name}`", place=place, hint=f"Declare [transforms.{name}]")
+        return tuple(transforms[name] for name in names)
+
+    first = config.pipeline.transforms
+    shared = chain(first, f"{config.path}: [pipeline] transforms")
+    plans = {
+        EVENTS: SourcePlan(EVENTS, "http", None, None, shared, "reject"),
+        INNER: SourcePlan(INNER, "internal", None, None, (), "reject"),
+    }
+    for name, table in config.sources.items():
+        place = f"{config.path}: [sources.{name}]"
+        if name in plans:
+            raise ConfigError(f"`{name}` is the name of a built-in source", place=place, hint="Choose another name")
+        if table.get("type") != "http":
+            raise ConfigError(f"unknown source type {table.get('type')!r}", place=place, hint='This version knows type = "http"')
+        settings = decode_table(config, "sources", name, table, HttpSourceSettings)
+        if settings.mapping not in mappings:
+            known = ", ".join(sorted(mappings))
+            raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
+        plans[name] = SourcePlan(
+            name,
+            "http",
+            settings.tenant,
+            mappings[settings.mapping],
+            (*shared, *chain(settings.transforms, place)),
+            "quarantine",
+            settings.keep_raw,
+        )
+    return plans

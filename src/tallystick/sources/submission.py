@@ -1,0 +1,112 @@
+"""What a door of the intake hands to the service, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tallystick.errors import EventInvalidError, TerminalError
+from tallystick.event import Event
+from tallystick.sources.plan import OnInvalid, SourcePlan
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: a credential's id (empty inside the installation) and the tenants it is bound to; none means any."""
+
+    credential: str
+    tenants: Collection[str]
+
+    def may_write(self, tenant: str) -> bool:
+        """True when events of that tenant are taken from this sender."""
+        return not self.tenants or tenant in self.tenants
+
+
+@dataclass(slots=True)
+class Bad:
+    """One record that is no event, for the answer and for the quarantine."""
+
+    line: int
+    error: EventInvalidError
+    record: bytes
+
+
+@dataclass(slots=True)
+class Draft:
+    """One request on its way through the intake. ``events``, ``contents``, ``lines`` and ``records`` are parallel.
+
+    ``contents`` are the records as sent, compacted (what duplicates are compared by); ``records`` are them as received.
+    """
+
+    plan: SourcePlan
+    sender: Sender
+    on_invalid: OnInvalid
+    received_at: str
+    events: list[Event] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    filtered: dict[str, int] = field(default_factory=dict)
+    idempotency_key: str = ""
+    peer: str = ""
+
+
+@dataclass(slots=True)
+class TenantOutcome:
+    """What became of one tenant's part. ``contents`` are those of its events, for the input root of a signed receipt."""
+
+    handle: str
+    ranges: Sequence[Sequence[int]]
+    leaf_hashes: Sequence[bytes]
+    contents: Sequence[bytes]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one request, after it is durable."""
+
+    received_at: str
+    accepted: int
+    duplicates: int
+    filtered: int
+    bad: list[Bad]
+    made_ids: list[str]
+    tenants: list[TenantOutcome]
+    results: list[EventResult] = field(default_factory=list)
+
+
+class EventResult(msgspec.Struct, omit_defaults=True):
+    """One entry of ``?results=true``: the outcome of one event."""
+
+    line: int
+    outcome: str
+    id: str = ""
+    log: str = ""
+    index: int | None = None
+
+
+class InvalidBatchError(TerminalError):
+    """Reject mode: some records are no events, so nothing was stored."""
+
+    code = "events_invalid"
+
+    def __init__(self, bad: list[Bad], *, is_unreadable: bool) -> None:
+        super().__init__(f"{len(bad)} of the records are no events; nothing was stored")
+        self.bad = bad
+        self.is_unreadable = is_unreadable
+
+
+class ForbiddenTenantError(TerminalError):
+    """The credential may not write to the tenant that an event names."""
+
+    code = "tenant_forbidden"
+
+
+def problem_lines(bad: Sequence[Bad]) -> list[dict[str, Any]]:
+    """The ``errors`` member of a problem document."""
+    return [
+        {"line": item.line, "pointer": item.error.pointer, "message": item.error.message, "code": item.error.code} for item in bad
+    ]
