@@ -23,12 +23,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tallystick.archive.buffer import TenantBuffer
-from tallystick.archive.catalog import CatalogWriter
+from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter
 from tallystick.archive.columns import received_at
 from tallystick.archive.merge import Merger
 from tallystick.archive.quarantine import QuarantineWriter
 from tallystick.archive.reader import ArchiveReader, ChunkSource
-from tallystick.archive.rebuild import open_catalog, rebuild_catalog
+from tallystick.archive.rebuild import discard_catalog, open_catalog, rebuild_catalog
 from tallystick.archive.store import ArchiveStore
 from tallystick.archive.writer import ChunkWriter
 from tallystick.config import Config
@@ -103,6 +103,11 @@ class Archiver:
                     is_started = True
                 if not self.step():
                     self._journal.wait(self._position, _WAIT_S, stop)
+            except CatalogDamagedError as error:
+                log.error("the catalog will be rebuilt", error=str(error))
+                self._catalog.close()
+                discard_catalog(self._catalog.path)
+                is_started = False
             except (TransientError, OSError) as error:
                 self._reason = str(error)
                 log.warning("the archiver tries again", error=str(error), seconds=pause_s)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from tallystick.durable import sync_dir
-from tallystick.errors import FormatRefusedError, IntegrityError
+from tallystick.errors import FormatRefusedError, IntegrityError, TransientError
 
 SCHEMA_VERSION = 1
 
@@ -109,6 +109,12 @@ class QuarantineRow:
     received_at: str
 
 
+class CatalogDamagedError(IntegrityError):
+    """The file is no whole database any more. The archiver makes it again from the manifests; nothing else is lost."""
+
+    code = "catalog_damaged"
+
+
 _COLUMNS = tuple(field.name for field in fields(ChunkRow))
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM chunks"  # noqa: S608
 _INSERT = f"INSERT INTO chunks VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -123,7 +129,10 @@ _CONDITIONS = {
 
 
 class Catalog:
-    """Reads the catalog; thread-safe. Before the archiver's first start every answer is empty."""
+    """Reads the catalog; thread-safe. Before the archiver's first start every answer is empty.
+
+    Every method raises CatalogDamagedError, or TransientError when SQLite cannot answer now.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = True) -> None:
         self.path = path
@@ -204,7 +213,7 @@ class Catalog:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
         """A connection inside one read transaction, or None while there is no complete catalog."""
-        with self._lock:
+        with self._lock, _translating(self.path):
             connection = self._open()
             if connection is None:
                 yield None
@@ -240,7 +249,7 @@ class CatalogWriter(Catalog):
 
     @property
     def is_complete(self) -> bool:
-        """Whether this is a whole catalog. Raises sqlite3.DatabaseError when the file is damaged."""
+        """Whether this is a whole catalog. Raises CatalogDamagedError."""
         with self._reading() as connection:
             if connection is None:
                 return False
@@ -310,10 +319,10 @@ class CatalogWriter(Catalog):
 
     @contextmanager
     def _writing(self, *, is_new: bool = False) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, _translating(self.path):
             connection = self._open()
             if connection is None:
-                raise IntegrityError("the catalog is gone", place=str(self.path), hint="Restart: it is rebuilt from the manifests")
+                raise CatalogDamagedError("the catalog is gone", place=str(self.path))
             if connection.in_transaction:  # inside `creating`
                 yield connection
                 return
@@ -327,6 +336,17 @@ class CatalogWriter(Catalog):
                 raise
             # A crash before this line: none of it happened. After it: all of it, durably (rule 1).
             connection.execute("COMMIT")
+
+
+@contextmanager
+def _translating(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: damage, or what can pass by itself (busy, disk full, input/output)."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise CatalogDamagedError(f"the catalog is damaged: {error}", place=str(path)) from error
+        raise TransientError(f"the catalog cannot be used now: {error}", place=str(path)) from error
 
 
 def _is_complete(connection: sqlite3.Connection, path: Path) -> bool:

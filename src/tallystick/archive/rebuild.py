@@ -9,14 +9,13 @@ indexes are held against the manifest on the way.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tallystick.archive.catalog import CatalogWriter, ChunkRow, MarkMove
+from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter, ChunkRow, MarkMove
 from tallystick.archive.chunk import parse_name, read_columns
 from tallystick.archive.columns import CHUNK_SCHEMA
 from tallystick.archive.filters import build_filters
@@ -38,10 +37,20 @@ def open_catalog(path: Path) -> CatalogWriter | None:
     try:
         if catalog.is_complete:
             return catalog
-    except sqlite3.DatabaseError as error:
-        log.error("the catalog is damaged and will be rebuilt", path=str(path), error=str(error))
+    except CatalogDamagedError as error:
+        log.error("the catalog will be rebuilt", error=str(error))
     catalog.close()
     return None
+
+
+def discard_catalog(path: Path) -> None:
+    """Remove a catalog that turned out to be damaged: `open_catalog` then finds none, and it is rebuilt.
+
+    The log goes before the file: after a crash in between there is no database, or one without its log, which is whole or
+    damaged; never the log of an older file beside a new one, because a rebuild begins here as well.
+    """
+    for suffix in ("-wal", "-shm", ""):
+        unlink(path.with_name(path.name + suffix))
 
 
 def rebuild_catalog(path: Path, server_name: str, keys: KeyStore, source: ChunkSource, at: int) -> CatalogWriter:
@@ -50,10 +59,7 @@ def rebuild_catalog(path: Path, server_name: str, keys: KeyStore, source: ChunkS
     A chunk or manifest that is missing, damaged or not signed by us is left out and reported: searching it is impossible,
     and `verify` names it. Raises DestinationUnavailableError; then there is still no catalog and it can be repeated.
     """
-    for suffix in ("", "-wal", "-shm"):
-        # A crash between these leaves no catalog or a damaged one, never another's log beside a new file: the log goes before
-        # a new file is made.
-        unlink(path.with_name(path.name + suffix))
+    discard_catalog(path)
     catalog = CatalogWriter(path)
     with catalog.creating():
         found: dict[str, tuple[ChunkRow, Any]] = {}

@@ -2,104 +2,26 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.moto import S3Server
 from tallystick.archive.archiver import Archiver
-from tallystick.archive.catalog import Catalog
 from tallystick.archive.quarantine import Quarantine
-from tallystick.archive.reader import ArchiveReader, ChunkSource
+from tallystick.archive.reader import ChunkSource
 from tallystick.archive.store import ArchiveStore
-from tallystick.config import ArchiveSettings, Config, DataSettings, Duration, KeysSettings, Size
+from tallystick.config import Duration, Size
 from tallystick.durable import set_observer
 from tallystick.errors import DestinationUnavailableError, TransientError
 from tallystick.evidence.manifest import indexes_digest, manifest_key_name, open_manifest
 from tallystick.evidence.note import vkey
 from tallystick.journal.cursor import Cursor
-from tallystick.journal.entries import Append, QuarantinedRecord, TenantBatch
-from tallystick.journal.tenants import Tenant, TenantRegistry
-from tallystick.journal.writer import Journal
-from tallystick.privacy.keys import KeyStore
+from tallystick.journal.entries import QuarantinedRecord
+from tallystick.telemetry import read_status
+from unit.archive.bench import HOUR, Bench, finish
 from unit.archive.lines import make_line, make_lines
-
-NOW = 1_789_380_000.0  # 2026-09-14T10:00:00Z, when the lines of `make_line` were received
-HOUR = 3600.0
-
-
-class Bench:
-    """A data directory with a real journal, and an archiver whose clock the test sets."""
-
-    def __init__(self, path: Path, archive: dict[str, Any]) -> None:
-        self.data_dir = path / "data"
-        self.data_dir.mkdir(exist_ok=True)
-        self.config = Config(
-            data=DataSettings(dir=str(self.data_dir)),
-            keys=KeysSettings(dir=str(path / "data.keys")),
-            archive=ArchiveSettings(**archive),
-        )
-        self.keys = KeyStore.create(path / "data.keys")
-        self.keys.signing_key(manifest_key_name(self.config.server.name), create=True)
-        self.tenants = TenantRegistry(self.data_dir)
-        self.now = NOW
-        self.journal: Journal | None = None
-        self.sent: dict[str, list[bytes]] = {}
-
-    async def append(self, tenant: Tenant, lines: list[bytes], quarantined: list[QuarantinedRecord] | None = None) -> None:
-        if self.journal is None:
-            self.journal = Journal.open(self.data_dir, self.keys, self.config.journal, self.config.data)
-        batches = [TenantBatch(tenant, lines, [None] * len(lines), [None] * len(lines))] if lines else []
-        await self.journal.append(Append(batches=batches, quarantined=quarantined or []))
-        self.sent.setdefault(tenant.handle, []).extend(lines)
-
-    def archiver(self, store: ArchiveStore | None = None) -> Archiver:
-        archiver = Archiver(self.config, self.keys, store=store, clock=lambda: self.now)
-        archiver.start()
-        return archiver
-
-    def reader(self) -> ArchiveReader:
-        return ArchiveReader(self.config, self.keys)
-
-    @property
-    def catalog(self) -> Catalog:
-        return Catalog(self.data_dir / "catalog.sqlite")
-
-    def check(self) -> None:
-        """Every event is archived exactly once, in order, and the store holds what the catalog names and nothing else."""
-        reader = self.reader()
-        for handle, lines in self.sent.items():
-            assert reader.catalog.mark(handle) == len(lines)
-            assert reader.lines(handle, 0, len(lines) + 10) == list(enumerate(lines))
-            indexes = [
-                index for row in reader.catalog.chunks(handle) for index in reader.open_chunk(row, ["index"])["index"].to_pylist()
-            ]
-            assert sorted(indexes) == list(range(len(lines)))
-        rows = [row.name for handle in reader.catalog.marks() for row in reader.catalog.chunks(handle)]
-        rows += [row.name for row in reader.catalog.replaced(2**40)]
-        expected = [*rows, *(name.replace(".parquet", ".manifest") for name in rows)]
-        assert sorted(ArchiveStore.open(self.config).list()) == sorted(expected)
-
-
-def _finish(archiver: Archiver) -> None:
-    while archiver.step():
-        pass
-
-
-@pytest.fixture
-async def make_bench(tmp_path: Path) -> AsyncIterator[Callable[..., Bench]]:
-    benches: list[Bench] = []
-
-    def make(**archive: Any) -> Bench:
-        benches.append(Bench(tmp_path, archive))
-        return benches[-1]
-
-    yield make
-    for bench in benches:
-        if bench.journal is not None:
-            await bench.journal.close()
 
 
 async def test_events_are_archived_by_age(make_bench: Callable[..., Bench]) -> None:
@@ -109,10 +31,10 @@ async def test_events_are_archived_by_age(make_bench: Callable[..., Bench]) -> N
     await bench.append(acme, make_lines(50))
     await bench.append(acme, make_lines(50, 50, ingest={"class": "long"}))
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     assert bench.catalog.view(acme.handle).chunks == []
     bench.now += HOUR
-    _finish(archiver)
+    finish(archiver)
     bench.check()
     view = bench.catalog.view(acme.handle)
     assert view.mark == 100
@@ -129,7 +51,7 @@ async def test_pressure_flushes_the_largest_tenant(make_bench: Callable[..., Ben
     await bench.append(small, make_lines(3))
     await bench.append(large, make_lines(200))
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     assert bench.catalog.marks() == {large.handle: 200}
     archiver.flush()
     bench.check()
@@ -140,7 +62,7 @@ async def test_size_flushes_without_waiting(make_bench: Callable[..., Bench]) ->
     bench = make_bench(chunk_size=Size("20KiB"))
     acme = bench.tenants.create("acme")
     await bench.append(acme, make_lines(100))
-    _finish(bench.archiver())
+    finish(bench.archiver())
     bench.check()
 
 
@@ -150,11 +72,11 @@ async def test_a_restart_goes_on_where_the_mark_is(make_bench: Callable[..., Ben
     large, small = bench.tenants.create("large"), bench.tenants.create("small")
     await bench.append(small, make_lines(3))
     await bench.append(large, make_lines(100))
-    _finish(bench.archiver())
+    finish(bench.archiver())
     assert bench.catalog.marks() == {large.handle: 100}
     await bench.append(large, make_lines(5, 100))
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     bench.check()
 
@@ -173,7 +95,7 @@ async def test_a_crash_at_any_durable_step_loses_and_repeats_nothing(make_bench:
         step += 1
         is_done = not _crash_at(step, bench)
         archiver = bench.archiver()
-        _finish(archiver)
+        finish(archiver)
         archiver.flush()
         bench.check()
         assert len(Quarantine(bench.data_dir, bench.keys).list(limit=10_000)) == step
@@ -194,7 +116,7 @@ def _crash_at(step: int, bench: Bench) -> bool:
     set_observer(observe)
     try:
         archiver = bench.archiver()
-        _finish(archiver)
+        finish(archiver)
         archiver.flush()
         while archiver.step():
             pass
@@ -233,37 +155,28 @@ async def test_a_failing_bucket_is_tried_again(make_bench: Callable[..., Bench],
     await bench.append(acme, make_lines(10))
     await bench.append(acme, make_lines(10, 10, ingest={"class": "long"}))
     archiver = bench.archiver(_FailingStore(url, s3.options, fail_at=fail_at, is_done=is_done))
-    _finish(archiver)
+    finish(archiver)
     with pytest.raises(TransientError):
         archiver.flush()
     assert bench.catalog.view(acme.handle).mark == 0
     if fail_at % 2:
         archiver = bench.archiver()
-        _finish(archiver)
+        finish(archiver)
     archiver.flush()
     bench.check()
 
 
 async def test_run_archives_until_it_is_stopped(make_bench: Callable[..., Bench]) -> None:
-    """The role's loop archives what is due, survives a store that is away, and says so in its status."""
+    """The role's loop starts by itself, archives what is due, and says so in its status."""
     bench = make_bench(max_age=Duration("1ms"))
     acme = bench.tenants.create("acme")
-    (bench.data_dir / "run").mkdir()
     await bench.append(acme, make_lines(10))
-    stop = threading.Event()
-    archiver = Archiver(bench.config, bench.keys, clock=lambda: NOW + HOUR)
-    thread = threading.Thread(target=archiver.run, args=(stop,))
-    thread.start()
-    try:
-        deadline = threading.Event()
-        for _ in range(500):
-            if bench.catalog.mark(acme.handle) == 10:
-                break
-            deadline.wait(0.02)
-    finally:
-        stop.set()
-        thread.join(10)
+    archiver = Archiver(bench.config, bench.keys, clock=lambda: bench.now)
+    bench.run_until(archiver, lambda: bench.catalog.mark(acme.handle) == 10, now=bench.now + HOUR)
     bench.check()
+    status = read_status(bench.data_dir, "archiver")
+    assert status is not None
+    assert (status["state"], status["waiting_bytes"]) == ("running", 0)
 
 
 async def test_manifests_are_signed_and_true(make_bench: Callable[..., Bench]) -> None:
@@ -272,7 +185,7 @@ async def test_manifests_are_signed_and_true(make_bench: Callable[..., Bench]) -
     acme = bench.tenants.create("acme")
     await bench.append(acme, [make_line(number, ingest={"class": "long" if number % 3 else "standard"}) for number in range(30)])
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     source = ChunkSource.open(bench.config, bench.keys)
     name = manifest_key_name(bench.config.server.name)
@@ -295,7 +208,7 @@ async def test_nothing_readable_at_rest(make_bench: Callable[..., Bench]) -> Non
     record = QuarantinedRecord(handle=acme.handle, source="hook", code="bad", message=marker, received_at="", data=marker.encode())
     await bench.append(acme, make_lines(20, reason=marker, actor={"type": "user", "id": marker}), [record])
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     files = [path for path in bench.data_dir.rglob("*") if path.is_file()]
     assert len(files) > 5
@@ -318,7 +231,7 @@ async def test_quarantined_records_can_be_looked_at(make_bench: Callable[..., Be
         for number in range(6)
     ]
     await bench.append(acme, [], records)
-    _finish(bench.archiver())
+    finish(bench.archiver())
     quarantine = Quarantine(bench.data_dir, bench.keys)
     rows = quarantine.list([acme.handle])
     assert len(rows) == 3
@@ -340,14 +253,14 @@ async def test_a_lost_cursor_costs_reading_only(make_bench: Callable[..., Bench]
     acme = bench.tenants.create("acme")
     await bench.append(acme, make_lines(10))
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     for path in (bench.data_dir / "cursors").glob("archiver.?"):
         path.unlink()
     assert Cursor(bench.data_dir, "archiver").load() is None
     await bench.append(acme, make_lines(5, 10))
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     bench.check()
 
@@ -365,7 +278,7 @@ async def test_events_the_journal_lost_are_noted(make_bench: Callable[..., Bench
     os.pwrite(fd, b"\xff\xff\xff", ends[1] - 30)
     os.close(fd)
     archiver = bench.archiver()
-    _finish(archiver)
+    finish(archiver)
     archiver.flush()
     assert bench.catalog.lost(acme.handle) == [(4, 4)]
     assert bench.catalog.mark(acme.handle) == 12
