@@ -49,7 +49,7 @@ _WAIT_S = 0.2
 
 
 class Archiver:
-    """One per data directory, in a process that holds the role's lock. ``start`` first; then ``run``, or ``step`` in tests."""
+    """One per data directory, in a process that holds the role's lock: ``run``, or ``start`` and then ``step`` by hand."""
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Archiver:
         self._reads = 0
         self._saved_at = 0.0
         self._reason = ""
+        self._is_started = False
 
     def start(self) -> None:
         """Clean up after a crash, open or rebuild the catalog, and find the place to go on. Raises DestinationUnavailableError."""
@@ -91,23 +92,22 @@ class Archiver:
         self._merge_month = self._month()
         self._buffers.clear()
         self._position = self._saved = self._cursor.load() or self._journal.oldest()
+        self._is_started = True
 
     def run(self, stop: threading.Event) -> None:
         """Archive until ``stop`` is set. Troubles that can pass are retried for ever, and named in the status meanwhile."""
         pause_s = 1.0
-        is_started = False
         while not stop.is_set():
             try:
-                if not is_started:
+                if not self._is_started:
                     self.start()
-                    is_started = True
                 if not self.step():
                     self._journal.wait(self._position, _WAIT_S, stop)
             except CatalogDamagedError as error:
                 log.error("the catalog will be rebuilt", error=str(error))
                 self._catalog.close()
                 discard_catalog(self._catalog.path)
-                is_started = False
+                self._is_started = False
             except (TransientError, OSError) as error:
                 self._reason = str(error)
                 log.warning("the archiver tries again", error=str(error), seconds=pause_s)

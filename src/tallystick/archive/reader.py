@@ -24,7 +24,7 @@ from tallystick.archive.columns import CHUNK_SCHEMA
 from tallystick.archive.filters import FilterReader
 from tallystick.archive.store import ArchiveStore
 from tallystick.config import Config
-from tallystick.errors import NotFoundError
+from tallystick.errors import IntegrityError, NotFoundError
 from tallystick.privacy.keys import KeyStore
 
 _FETCHED_BYTES_MAX = 64 << 20
@@ -40,8 +40,8 @@ class Found:
 
 
 class ArchiveReader:
-    """Thread-safe. Errors: NotFoundError (merged away since the view was taken, or its key is destroyed), IntegrityError
-    (a chunk does not decrypt), DestinationUnavailableError."""
+    """Thread-safe. Errors: NotFoundError (a chunk was merged away since the view was taken, or its key is destroyed),
+    IntegrityError (a chunk does not decrypt, or is gone although the catalog counts on it), DestinationUnavailableError."""
 
     def __init__(self, config: Config, keys: KeyStore, store: ArchiveStore | None = None) -> None:
         self.catalog = Catalog(config.data_dir / "catalog.sqlite")
@@ -52,8 +52,13 @@ class ArchiveReader:
 
     def lines(self, handle: str, first_index: int, count: int) -> list[tuple[int, bytes]]:
         """The archived ones of ``count`` events from ``first_index``, as (index, line) in index order."""
+        try:
+            return self._lines(handle, first_index, first_index + count)
+        except NotFoundError:  # merged away and deleted between view and open: the new view has its successor
+            return self._lines(handle, first_index, first_index + count)
+
+    def _lines(self, handle: str, first_index: int, end: int) -> list[tuple[int, bytes]]:
         found: list[tuple[int, bytes]] = []
-        end = first_index + count
         for row in self.catalog.chunks(handle, Window(first=first_index, end=end)):
             file = self._open(row)
             for group in range(file.num_row_groups):
@@ -99,7 +104,16 @@ class ArchiveReader:
 
     def _open(self, row: ChunkRow) -> pq.ParquetFile:
         key = chunk_key(self._keys.epoch_key(row.handle, row.retention_class, row.month), row.chunk_id)
-        return open_chunk(self._fetched.source(row.name), key, place=self._store.place(row.name))
+        try:
+            source = self._fetched.source(row.name)
+        except NotFoundError as error:
+            current = self.catalog.chunk(row.chunk_id)
+            if current is None or current.replaced_by is not None:
+                raise
+            raise IntegrityError(
+                "a chunk that the catalog counts on is gone", place=error.place, hint="Restore the object from a copy"
+            ) from error
+        return open_chunk(source, key, place=self._store.place(row.name))
 
 
 class ChunkSource:

@@ -14,8 +14,6 @@ def run(installation: Installation) -> None:
     lock = RoleLock(installation.data_dir, "archiver")
     lock.acquire()
     try:
-        archiver = Archiver(installation.config, installation.keys)
-        archiver.start()
-        archiver.run(stop)
+        Archiver(installation.config, installation.keys).run(stop)
     finally:
         lock.release()
