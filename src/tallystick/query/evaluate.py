@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 import re2
 
-from tallystick.query.fields import Leaf, Path, shape_of
+from tallystick.query.fields import DEFAULTS, Leaf, Path, shape_of
 from tallystick.query.grammar import BYTES_MAX, parse
 from tallystick.query.nodes import And, Equal, Field, Node, Not, Or, Present, Text, Wildcard
 from tallystick.query.values import Predicate, literal_run, predicate, to_number, to_regex
@@ -94,10 +94,10 @@ _NO_BREAK = r"[^\x00]"
 
 def _field(path: Path, holds: Predicate) -> Check:
     if len(path) == 1 and shape_of(path) is not Leaf.FREE:
-        name = path[0]
+        name, default = path[0], DEFAULTS.get(path)
 
         def check_member(event: dict[str, Any]) -> bool:
-            value = event.get(name)
+            value = event.get(name, default)
             return value is not None and (any(map(holds, value)) if isinstance(value, list) else holds(value))
 
         return check_member
@@ -134,7 +134,7 @@ def _needle(leaf: Field) -> bytes | None:
 
     Only for values that our own encoder wrote: it has one spelling for each text. A sender's JSON may spell it otherwise.
     """
-    if shape_of(leaf.path) is not Leaf.SCALAR:
+    if shape_of(leaf.path) is not Leaf.SCALAR or leaf.path in DEFAULTS:
         return None
     match leaf.test:
         case Equal(text) if to_number(text) is None and text not in {"true", "false"}:

@@ -20,6 +20,7 @@ Path: TypeAlias = tuple[str, ...]
 
 SHORT_NAMES: dict[str, Path] = {"ip": ("context", "ip"), "actor": ("actor", "id"), "target": ("targets", "id")}
 TIME_PATHS: frozenset[Path] = frozenset({("occurred_at",), ("received_at",)})
+DEFAULTS: dict[Path, str] = {("outcome",): "unknown"}  # what an absent member means
 IP_PATH: Path = ("context", "ip")
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tallystick.query.fields import Leaf, Path, shape_of
+from tallystick.query.fields import DEFAULTS, Leaf, Path, shape_of
 from tallystick.query.nodes import And, Cidr, Equal, Field, Gap, Node, Not, Or, Present, Range, Test, Text, Wildcard
 from tallystick.query.values import Predicate, literal_run, predicate, to_micros, to_number, to_regex
 
@@ -90,16 +90,17 @@ class Where:
         return table
 
 
-def to_where(node: Node) -> Where:
-    """The upper form of a query, exact when all its leaves are."""
-    builder = _Builder()
+def to_where(node: Node, *, into_lines: bool = True) -> Where:
+    """The upper form of a query, exact when all its leaves are. It looks into lines only where columns do not tell."""
+    builder = _Builder(into_lines=into_lines)
     builder.where.text = builder.build(node, is_upper=True)
     return builder.where
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, *, into_lines: bool) -> None:
         self.where = Where()
+        self._into_lines = into_lines
 
     def build(self, node: Node, *, is_upper: bool) -> str:
         match node:
@@ -114,7 +115,9 @@ class _Builder:
                 if exact is not None:
                     return f"coalesce({exact}, FALSE)"
         self.where.is_exact = False
-        return self.narrow(node) if is_upper else "FALSE"
+        if not is_upper:
+            return "FALSE"
+        return self.narrow(node) if self._into_lines else "TRUE"
 
     def joined(self, items: tuple[Node, ...], operator: str, empty: str, *, is_upper: bool) -> str:
         parts = [self.build(item, is_upper=is_upper) for item in items]
@@ -123,7 +126,7 @@ class _Builder:
     def exact(self, path: Path, test: Test) -> str | None:
         """The SQL of a leaf over columns alone, or None."""
         if path in TEXT_COLUMNS:
-            return self.text(TEXT_COLUMNS[path], test)
+            return self.text(TEXT_COLUMNS[path], test, DEFAULTS.get(path))
         if path in LIST_COLUMNS:
             return self.list(LIST_COLUMNS[path], test)
         if path in TIME_COLUMNS:
@@ -134,18 +137,19 @@ class _Builder:
             return self.list("target_id", test)
         return None
 
-    def text(self, column: str, test: Test) -> str:
+    def text(self, column: str, test: Test, default: str | None) -> str:
+        value = self.column(column) if default is None else f"coalesce({self.column(column)}, '{default}')"
         match test:
             case Present():
-                return f"{self.column(column)} IS NOT NULL"
+                return f"{value} IS NOT NULL"
             case Equal(text):
-                return f"{self.column(column)} = {self.bind(text)}"
+                return f"{value} = {self.bind(text)}"
             case Wildcard((str() as prefix, Gap.MANY)):
-                return f"starts_with({self.column(column)}, {self.bind(prefix)})"
+                return f"starts_with({value}, {self.bind(prefix)})"
             case Wildcard(pieces):
-                return f"regexp_full_match({self.column(column)}, {self.bind(to_regex(pieces))}, 's')"
+                return f"regexp_full_match({value}, {self.bind(to_regex(pieces))}, 's')"
             case Range(kind="text"):
-                return self.between(self.column(column), test, str)
+                return self.between(value, test, str)
             case Range():
                 return "FALSE"
             case Cidr():

@@ -37,6 +37,16 @@ def to_number(text: str) -> int | float | None:
     return number if abs(number) != float("inf") else None
 
 
+def micros_of(moment: datetime | None) -> int | None:
+    """Microseconds since 1970 of an aware time."""
+    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
+
+
+def to_datetime(micros: int) -> datetime:
+    """The time, in UTC, of microseconds since 1970. Raises OverflowError outside the years 1 to 9999."""
+    return _EPOCH + micros * _MICROSECOND
+
+
 def to_micros(text: str) -> int | None:
     """Microseconds since 1970 of an RFC 3339 time or a date (midnight UTC); no zone means UTC. None: no such time."""
     try:
@@ -45,7 +55,7 @@ def to_micros(text: str) -> int | None:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _MICROSECOND
+    return micros_of(moment)
 
 
 def to_network(text: str) -> Network | None:

@@ -108,4 +108,4 @@ def test_both_forms_agree(node: Node, events: list[dict[str, Any]], escape: bool
 def _escape(line: bytes) -> bytes:
     r"""The line with the letters of ``metadata`` spelled ``\u0061``, as a sender may do; keys of ours stay."""
     head, mark, free = line.decode().partition('"metadata":')
-    return (head + mark + free.replace("a", r"\u0061").replace("/", r"\/").replace('"k"', r'"\u006b"')).encode()
+    return (head + mark + free.replace(r""""a""", r""""\u0061""").replace("/", r"\/").replace('"k"', r'"\u006b"')).encode()

@@ -1,0 +1,138 @@
+"""Counts over all matching events: in all, over time, and by value."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tallystick.errors import QueryError
+from tallystick.query.fields import Path, resolve_path
+from tallystick.query.request import Bucket, Count, Facets, Histogram
+from tallystick.query.scan import Scanner, Selection, TimeUpError
+from tallystick.query.search import Sources
+from tallystick.query.sql import LIST_COLUMNS, TEXT_COLUMNS
+from tallystick.query.values import to_datetime
+
+FACETS = ("outcome", "action", "category", "severity", "actor", "actor.type", "target", "target.type", "ip", "source.name")
+"""The facets shown when none are named."""
+
+_FACET_COLUMNS: Mapping[Path, str] = {**TEXT_COLUMNS, **LIST_COLUMNS, ("severity",): "severity"}
+VALUES_MAX = 100_000  # distinct values counted per facet; past it the rarest are given up, so their counts may be low
+
+_NO_OUTCOME = "unknown"
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+_WIDTHS_S = (
+    *(0.001, 0.01, 0.1, 1, 5, 10, 30),
+    *(_MINUTE, 5 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR),
+    *(_DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 365 * _DAY, 3_650 * _DAY, 36_500 * _DAY),
+)
+_MICROS = 1_000_000
+
+
+def count_matches(scanner: Scanner, sources: Sources, selections: Mapping[str, Selection]) -> Count:
+    """The number of matches."""
+    total = 0
+    try:
+        for _, source in sources.ordered(selections, newest_first=True):
+            total += scanner.matches(source, selections[source.handle], ["index"]).num_rows
+    except TimeUpError:
+        return Count(total, partial=True)
+    return Count(total, partial=False)
+
+
+def make_histogram(
+    scanner: Scanner,
+    sources: Sources,
+    selections: Mapping[str, Selection],
+    time: str,
+    start: int | None,
+    end: int | None,
+    buckets_max: int,
+) -> Histogram:
+    """Matches by time and outcome. The buckets span the range asked for where it is given, else the events found."""
+    known = sources.bounds()
+    low = start if start is not None else known[0] if known else None
+    high = end if end is not None else known[1] + 1 if known else None
+    if low is None or high is None or high <= low:
+        return Histogram([], 0.0, 0, partial=False)
+    width = bucket_width(high - low, buckets_max)
+    counts: dict[int, Counter[str]] = {}
+    partial = False
+    try:
+        for _, source in sources.ordered(selections, newest_first=True):
+            table = scanner.matches(source, selections[source.handle], [time, "outcome"])
+            _count_into(counts, table, time, width)
+    except TimeUpError:
+        partial = True
+    if not counts:
+        return Histogram([], width / _MICROS, 0, partial)
+    first = low // width if start is not None else min(counts)
+    last = (high - 1) // width if end is not None else max(counts)
+    buckets = [Bucket(to_datetime(number * width), dict(counts.get(number, {}))) for number in range(first, last + 1)]
+    return Histogram(buckets, width / _MICROS, sum(counter.total() for counter in counts.values()), partial)
+
+
+def top_values(
+    scanner: Scanner, sources: Sources, selections: Mapping[str, Selection], names: Sequence[str] | None, top: int
+) -> Facets:
+    """The most frequent values of each facet, named as fields in a query. Raises QueryError for what cannot be counted."""
+    columns = {name: facet_column(name) for name in (FACETS if names is None else names)}
+    counters: dict[str, Counter[str]] = {name: Counter() for name in columns}
+    total, partial = 0, False
+    try:
+        for _, source in sources.ordered(selections, newest_first=True):
+            table = scanner.matches(source, selections[source.handle], list(dict.fromkeys(columns.values())))
+            total += table.num_rows
+            for name, column in columns.items():
+                _count_values(counters[name], table[column], column)
+    except TimeUpError:
+        partial = True
+    values = {name: sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:top] for name, counter in counters.items()}
+    return Facets(values, total, partial)
+
+
+def facet_column(name: str) -> str:
+    """The column of a facet. Raises QueryError."""
+    path = resolve_path(name, f"facet {name!r}", f'"{name}"')
+    column = _FACET_COLUMNS.get(path)
+    if column is None:
+        countable = ", ".join(".".join(path) for path in _FACET_COLUMNS)
+        raise QueryError(f"the values of {name} are not counted", place="facets", hint=f"Countable are: {countable}")
+    return column
+
+
+def bucket_width(span: int, buckets_max: int) -> int:
+    """The narrowest round width, in microseconds, that cuts a span of microseconds into at most ``buckets_max`` pieces."""
+    for width in _WIDTHS_S:
+        # One bucket more than span/width is touched when the span starts inside one.
+        if span <= round(width * _MICROS) * max(1, buckets_max - 1):
+            return round(width * _MICROS)
+    return -(-span // max(1, buckets_max - 1))
+
+
+def _count_into(counts: dict[int, Counter[str]], table: pa.Table, time: str, width: int) -> None:
+    # Arrow's integer division cuts towards zero; times before 1970 need the floor.
+    micros = pc.cast(table[time], pa.int64())
+    number = pc.cast(pc.floor(pc.divide(pc.cast(micros, pa.float64()), float(width))), pa.int64())
+    outcome = pc.fill_null(table["outcome"], _NO_OUTCOME)
+    groups = pa.table({"number": number, "outcome": outcome}).group_by(["number", "outcome"]).aggregate([([], "count_all")])
+    for row in groups.to_pylist():
+        counts.setdefault(row["number"], Counter())[row["outcome"]] += row["count_all"]
+
+
+def _count_values(counter: Counter[str], column: Any, name: str) -> None:
+    if pa.types.is_list(column.type):
+        column = pc.list_flatten(column)
+    if name == "outcome":
+        column = pc.fill_null(column, _NO_OUTCOME)
+    for pair in pc.value_counts(column.drop_null()).to_pylist():
+        counter[str(pair["values"])] += pair["counts"]
+    if len(counter) > 2 * VALUES_MAX:
+        kept = counter.most_common(VALUES_MAX)
+        counter.clear()
+        counter.update(dict(kept))
