@@ -1,0 +1,75 @@
+"""What the api is built on, by the form it needs: the composition root fills these in, tests put fakes there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from litestar.di import NamedDependency
+
+from tallystick.api.audit import Auditor
+from tallystick.api.caller import Caller
+from tallystick.api.door import InnerDoor
+from tallystick.api.tail import TailHub
+from tallystick.api.work import BoundedPool
+from tallystick.archive.quarantine import Quarantine
+from tallystick.config import Config
+from tallystick.delivery.dead_letters import DeadLetters
+from tallystick.evidence.heads import Heads
+from tallystick.http.access import AccessKeys
+from tallystick.journal.tenants import TenantRegistry
+from tallystick.query.engine import QueryEngine
+
+
+class Control(Protocol):
+    """`delivery.control.call` bound to the data directory: the dispatcher's answers to pause, resume, probe, replay, explain."""
+
+    def __call__(self, op: str, **args: Any) -> Any: ...
+
+
+@dataclass(slots=True)
+class ApiDeps:
+    """All parts of one api process. ``vkey`` gives an origin's public key as text, ``marks`` the archived size by handle."""
+
+    config: Config
+    data_dir: Path
+    engine: QueryEngine
+    access: AccessKeys
+    tenants: TenantRegistry
+    heads: Heads
+    vkey: Callable[[str], str]
+    marks: Callable[[], Mapping[str, int]]
+    door: InnerDoor
+    control: Control
+    tail: TailHub
+    dead_letters: DeadLetters
+    quarantine: Quarantine
+    searches: BoundedPool = field(default_factory=lambda: BoundedPool("search", threads=2, queue=8))
+    reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))
+    exports: BoundedPool = field(default_factory=lambda: BoundedPool("export", threads=2, queue=16))
+    open_exports: int = 0
+    auditor: Auditor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.auditor = Auditor(self.door)
+
+    @property
+    def server_name(self) -> str:
+        return self.config.server.name
+
+    def is_active(self, caller: Caller) -> bool:
+        """The caller's key still stands: neither revoked nor expired."""
+        return self.access.live(caller.key_id) is not None
+
+    async def close(self) -> None:
+        """Release what this process holds open."""
+        await self.door.close()
+        for pool in (self.searches, self.reads, self.exports):
+            pool.close()
+        self.engine.close()
+
+
+DepsDep = NamedDependency[ApiDeps]
+CallerDep = NamedDependency[Caller]

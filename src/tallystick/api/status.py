@@ -1,0 +1,138 @@
+"""``/v1/status``: one page merged from what every process says of itself, in the shape of DESIGN section 5.
+
+    {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
+     "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…}}
+
+``ready`` is the intake's alone: whether it would accept. Everything that is wrong anywhere stands in ``reasons`` in words. A page
+that its process has not renewed for a while is itself a reason: silence is never taken for health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from litestar import get
+
+from tallystick.api.caller import Caller, require
+from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
+from tallystick.errors import PushbackError
+from tallystick.telemetry import read_status
+
+FOLLOWERS = ("sealer", "archiver", "dispatcher")
+_STALE_S = 15.0
+
+
+@get(
+    "/v1/status",
+    operation_id="getStatus",
+    tags=["operation"],
+    summary="What is durable, sealed, archived and delivered, and what is wrong",
+)
+async def get_status(caller: CallerDep, deps: DepsDep) -> dict[str, Any]:
+    """A key bound to tenants sees those tenants, and of each destination their account alone."""
+    require(caller, "read", "operate")
+    return await build_status(deps, caller)
+
+
+async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
+    """The page as this caller may see it."""
+    intake, destinations = await asyncio.gather(_intake(deps), destination_rows(deps, caller))
+    reasons = [f"intake: {reason}" for reason in intake["reasons"]]
+    reasons += await deps.reads.run(lambda: follower_reasons(deps))
+    for name, row in destinations.items():
+        if row["state"] not in ("running", "paused") or row["reason"]:
+            reasons.append(f"destination {name}: {row['state']}" + (f", {row['reason']}" if row["reason"] else ""))
+    return {
+        "ready": intake["ready"],
+        "reasons": reasons,
+        "durable": intake["durable"],
+        "tenants": await deps.reads.run(lambda: _tenants(deps, caller, intake["accepted"])),
+        "destinations": destinations,
+        "sources": intake["sources"] if caller.is_server_wide else {},
+    }
+
+
+async def _intake(deps: ApiDeps) -> dict[str, Any]:
+    try:
+        page = await deps.door.status()
+    except PushbackError as error:
+        return {"ready": False, "reasons": [error.message], "durable": None, "accepted": {}, "sources": {}}
+    return {
+        "ready": bool(page.get("ready")),
+        "reasons": [str(reason) for reason in page.get("reasons") or []],
+        "durable": page.get("durable"),
+        "accepted": page.get("accepted") or {},
+        "sources": page.get("sources") or {},
+    }
+
+
+def follower_reasons(deps: ApiDeps) -> list[str]:
+    """What the follower processes complain of, and which of them have gone quiet."""
+    reasons = []
+    for role in FOLLOWERS:
+        page = read_status(deps.data_dir, role)
+        if page is None:
+            reasons.append(f"{role}: has not reported since the start")
+            continue
+        age = time.time() - float(page.get("at", 0))
+        if age > _STALE_S:
+            reasons.append(f"{role}: silent for {age:.0f} s")
+        if page.get("reason"):
+            reasons.append(f"{role}: {page['reason']}")
+        reasons += [f"{role}: {reason}" for reason in page.get("reasons") or []]
+    return reasons
+
+
+def _tenants(deps: ApiDeps, caller: Caller, accepted: dict[str, int]) -> dict[str, dict[str, int]]:
+    deps.heads.refresh()
+    marks = deps.marks()
+    deps.tenants.reload()
+    rows = {}
+    for tenant in deps.tenants.all():
+        if caller.sees(tenant.name):
+            sealed = deps.heads.sealed_size(tenant.handle)
+            rows[tenant.name] = {
+                "accepted": accepted.get(tenant.name, sealed),
+                "sealed": sealed,
+                "archived": marks.get(tenant.handle, 0),
+            }
+    return rows
+
+
+async def destination_rows(deps: ApiDeps, caller: Caller) -> dict[str, dict[str, Any]]:
+    """State and account of every configured destination, over the tenants that the caller sees."""
+    page = await deps.reads.run(lambda: read_status(deps.data_dir, "dispatcher")) or {}
+    known = page.get("destinations") or {}
+    return {name: _destination(table, known.get(name), caller) for name, table in deps.config.destinations.items()}
+
+
+def _destination(table: dict[str, Any], page: dict[str, Any] | None, caller: Caller) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "type": table.get("type"),
+        "guarantee": (page or {}).get("guarantee", ""),
+        "state": (page or {}).get("state", "unknown"),
+        "reason": (page or {}).get("reason") or ("" if page else "the dispatcher has not reported it yet"),
+        "delivered": 0,
+        "filtered": {},
+        "dead_lettered": 0,
+        "pending": 0,
+        "lag_seconds": float((page or {}).get("lag_seconds") or 0.0),
+        "last_success": (page or {}).get("last_success"),
+    }
+    for tenant, account in ((page or {}).get("accounts") or {}).items():
+        if caller.sees(tenant):
+            row["delivered"] += account.get("delivered", 0)
+            row["pending"] += account.get("pending", 0)
+            row["dead_lettered"] += _sum(account.get("dead_lettered", 0))
+            for name, count in (account.get("filtered") or {}).items():
+                row["filtered"][name] = row["filtered"].get(name, 0) + count
+    return row
+
+
+def _sum(counts: Any) -> int:
+    return sum(counts.values()) if isinstance(counts, dict) else int(counts)
+
+
+HANDLERS = [get_status]
