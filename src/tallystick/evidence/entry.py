@@ -80,13 +80,13 @@ def build_entry(kind: str, salt: bytes, fields: Mapping[str, Any]) -> bytes:
     return msgspec.json.encode({"type": kind, "salt": text, **rest})
 
 
-def read_entry(line: bytes, types: Collection[str] = ACCOUNT_TYPES | ROOT_TYPES) -> dict[str, Any]:
-    """The entry's members. Raises IntegrityError unless it is an object with a known type and a 16-byte salt."""
+def read_entry(line: bytes, types: Collection[str] | None = None) -> dict[str, Any]:
+    """The entry's members. ``types``: those that belong in the tree, None for any. Raises IntegrityError unless it has a type and salt."""
     try:
         entry = msgspec.json.decode(line, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise IntegrityError("an entry of a tree is no JSON object") from error
-    if entry.get("type") not in types:
+    if not isinstance(entry.get("type"), str) or (types is not None and entry["type"] not in types):
         raise IntegrityError(f"an entry has the type {entry.get('type')!r}, which does not belong in this tree")
     salt = entry.get("salt")
     if not isinstance(salt, str) or len(salt) != 22:
