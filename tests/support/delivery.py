@@ -22,9 +22,7 @@ from tallystick.plugin import Destination
 from tallystick.privacy.keys import KeyStore
 
 HANDLE = "aaaaaaaaaaaaaaaa"
-FAST = DeliverySettings(
-    retry_min=Duration("5ms"), retry_max=Duration("20ms"), probe_interval=Duration("10ms"), breaker_failures=3
-)
+FAST = DeliverySettings(retry_min=Duration("5ms"), retry_max=Duration("20ms"), probe_interval=Duration("10ms"), breaker_failures=3)
 
 
 def make_line(index: int, tenant: str = "acme", action: str = "user.login") -> bytes:
@@ -52,7 +50,9 @@ class World:
     gone: dict[tuple[str, int], str] = field(default_factory=dict)
     errors: list[Exception] = field(default_factory=list)
 
-    def add(self, count: int, tenant: str = "acme", handle: str = HANDLE, action: Callable[[int], str] = lambda i: "user.login") -> None:
+    def add(
+        self, count: int, tenant: str = "acme", handle: str = HANDLE, action: Callable[[int], str] = lambda i: "user.login"
+    ) -> None:
         """Seal ``count`` more events of a tenant."""
         self.names[handle] = tenant
         lines = self.events.setdefault(handle, [])

@@ -55,7 +55,7 @@ class ArchiveStore:
             self._store: Any = LocalStore(self._root)
             return
         try:
-            self._store = _open_remote(url, options or {}, retry_s)
+            self._store = open_remote(url, options or {}, retry_s)
         except (BaseError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"the archive store cannot be opened: {error}",
@@ -146,7 +146,8 @@ class ArchiveStore:
             raise DestinationUnavailableError(f"the archive store failed: {error}", place=self.place(path)) from error
 
 
-def _open_remote(url: str, options: dict[str, str], retry_s: float) -> Any:
+def open_remote(url: str, options: dict[str, str], retry_s: float) -> Any:
+    """obstore's store of a URL. ``options`` holds the store's and the client's, by obstore's names. Raises its errors."""
     client: Any = {name: _flag(value) for name, value in options.items() if name in _CLIENT_OPTIONS}
     config: Any = {name: value for name, value in options.items() if name not in _CLIENT_OPTIONS}
     retry: Any = {"retry_timeout": timedelta(seconds=retry_s), "max_retries": 10 if retry_s else 0}

@@ -53,6 +53,7 @@ from tallystick.telemetry import log
 
 T = TypeVar("T")
 UNTIL_NEWS_S = 5.0
+RETRY_FLOOR_S = 0.05
 EVENT_BYTES_GUESS = 512
 
 
@@ -278,11 +279,11 @@ class Lane:
         return is_due(pending, pending * EVENT_BYTES_GUESS, clock - since, self._builder.limits)
 
     def _next_due_s(self) -> float:
-        """Seconds until the oldest waiting event is due; news come earlier by ``news``."""
-        oldest = min(self._waiting_since.values(), default=math.inf)
-        due = min([oldest + self._builder.limits.max_age_s, *self._unreadable_until.values()])
-        wait = due - time.monotonic()
-        return wait if 0.0 < wait < UNTIL_NEWS_S else UNTIL_NEWS_S
+        """Seconds until something is due that is not due yet; what is due already waits for a slot, and that is news."""
+        clock = time.monotonic()
+        due = [since + self._builder.limits.max_age_s - clock for since in self._waiting_since.values()]
+        due += [max(until - clock, RETRY_FLOOR_S) for until in self._unreadable_until.values()]
+        return min((wait for wait in due if wait > 0.0), default=UNTIL_NEWS_S)
 
     async def _commit(self) -> None:
         """Store the round, then start its cuts. After an error the round is kept, for the next call."""

@@ -21,7 +21,6 @@ import asyncio
 import base64
 import hashlib
 import secrets
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,8 +35,9 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore
 
+from tallystick.archive.store import open_remote
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import make_encoder
 from tallystick.durable import make_dir, publish_new
@@ -167,21 +167,18 @@ class ObjectStoreDestination:
         self._is_tried = True
 
 
-def open_store(settings: ObjectStoreSettings) -> ObjectStore:
+def open_store(settings: ObjectStoreSettings) -> Any:
     """obstore's store for the url, its own retries off: retrying is the dispatcher's. Raises ConfigError."""
-    options: dict[str, Any] = dict(settings.options)
-    is_plain = options.get("endpoint", "").startswith("http://")
-    timeout = timedelta(seconds=settings.timeout.seconds)
+    timeout = f"{settings.timeout.seconds:g}s"
+    options = {"timeout": timeout, "connect_timeout": timeout, **settings.options}
+    if options.get("endpoint", "").startswith("http://"):
+        options.setdefault("allow_http", "true")
     try:
         if not settings.url.startswith(_SCHEMES):
-            return LocalStore(settings.url, mkdir=True)
-        return from_url(  # type: ignore[no-any-return, call-overload]
-            settings.url,
-            config=options or None,
-            client_options={"timeout": timeout, "connect_timeout": timeout, "allow_http": is_plain},
-            retry_config={"max_retries": 0, "retry_timeout": timeout},
-        )
-    except (BaseError, ValueError, OSError) as error:
+            make_dir(Path(settings.url))
+            return LocalStore(settings.url)
+        return open_remote(settings.url, options, retry_s=0.0)
+    except (BaseError, ValueError, TypeError, OSError) as error:
         raise ConfigError(f"the object store cannot be used: {error}", hint="docs/destinations/object_store.md") from error
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.delivery import LaneBench, World
 
+from support.delivery import LaneBench, World
 from tallystick.privacy.keys import KeyStore
 
 

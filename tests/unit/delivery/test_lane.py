@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.delivery import HANDLE, LaneBench, numbers, run_until
 
+from support.delivery import HANDLE, LaneBench, numbers, run_until
 from tallystick.delivery.cut import BatchLimits
 from tallystick.delivery.operations import Operations
 from tallystick.durable import set_observer
