@@ -25,6 +25,9 @@ class Transform(Protocol):
     def apply(self, event: Event) -> list[Event]:
         """The events that go on; an empty list counts the event as filtered by ``name``."""
 
+    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event]] | None:
+        """The same for a batch: what goes on, each with its position; None leaves all as they are (`transforms.batch`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
