@@ -39,6 +39,7 @@ from tallystick.evidence.note import vkey
 from tallystick.evidence.origin import ROOT, root_origin
 from tallystick.evidence.receipt import receipt_key_name
 from tallystick.evidence.root_log import RootLog
+from tallystick.evidence.statement import statement_key_name
 from tallystick.journal.cursor import Cursor
 from tallystick.journal.frame import Frame
 from tallystick.journal.reader import JournalReader
@@ -227,7 +228,7 @@ class Sealer:
             line.config = self._place.config_hash
             entries.append(("config", {"at": at, "sha256": line.config}))
         server = self._place.server_name
-        names = [receipt_key_name(server), manifest_key_name(server), *(head.origin for head in quoted)]
+        names = [receipt_key_name(server), manifest_key_name(server), statement_key_name(server), *(head.origin for head in quoted)]
         line.keys = [name for name in names if name not in self._heads.state.keys]
         entries += [("key", {"name": name, "vkey": vkey(name, self._signer(name).public_key())}) for name in line.keys]
         if time.monotonic() >= self._last_heartbeat + self._settings.heartbeat.seconds or not self._last_heartbeat:
