@@ -74,7 +74,7 @@ async def _serve(installation: Installation, journal: Journal) -> None:
         config.hash,
     )
     public = _listener(config, _front(installation, service))
-    inner = _inner(installation, InnerDoor(service, lambda: _status(service)))
+    inner = _server(InnerDoor(service, lambda: _status(service)), http="httptools")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,6 +104,7 @@ def _front(installation: Installation, service: IntakeService) -> Front:
         UnixProxy(installation.run_dir / "api.sock"),
         HostCheck(config.server),
         lambda: _not_ready(service.journal),
+        is_tls=config.server.tls is not None,
     )
 
 
@@ -131,33 +132,21 @@ def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
             "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
             "ssl_cert_reqs": 2 if tls.client_ca else 0,
         }
-    return _Server(
-        uvicorn.Config(
-            app,
-            host=host.strip("[]"),
-            port=int(port),
-            http=limited_protocol(config.limits),
-            timeout_keep_alive=int(config.limits.idle_time.seconds),
-            **_QUIET,
-            **options,
-        )
-    )
+    return _server(app, http=limited_protocol(config.limits), host=host.strip("[]"), port=int(port), **options)
 
 
-def _inner(installation: Installation, app: Callable[..., Awaitable[None]]) -> _Server:
-    return _Server(uvicorn.Config(app, http="httptools", **_QUIET))
+def _server(app: Callable[..., Awaitable[None]], **options: Any) -> _Server:
+    return _Server(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_S, **_QUIET, **options))
 
 
 _QUIET: dict[str, Any] = {
-    "loop": "none",
+    "loop": "uvloop",
     "lifespan": "off",
     "ws": "none",
     "log_config": None,
     "access_log": False,
     "server_header": False,
-    "date_header": True,
     "proxy_headers": False,
-    "timeout_graceful_shutdown": _GRACE_S,
 }
 
 

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from tallystick.config import Config, load_config
 from tallystick.errors import ConfigError
+from tallystick.evidence.manifest import manifest_key_name
+from tallystick.evidence.receipt import receipt_key_name
+from tallystick.evidence.statement import statement_key_name
 from tallystick.http.access import AdminKey, ensure_admin_key
 from tallystick.pipeline.check import check_config
 from tallystick.pipeline.context import Installation, open_installation
@@ -57,6 +60,8 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     check_config(config)
     is_first = not (config.data_dir / "FORMAT").exists()
     installation = open_installation(config, create=True)
+    for name in server_key_names(installation.server_name):
+        installation.keys.signing_key(name, create=True)
     admin = ensure_admin_key(installation.keys_dir, os.environ.get("TALLYSTICK_ADMIN_KEY"))
     supervisor = Supervisor(
         installation,
@@ -65,6 +70,11 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
         is_ready=lambda: _is_ready(config),
     )
     return supervisor.run()
+
+
+def server_key_names(server_name: str) -> tuple[str, ...]:
+    """Keys that sign something other than heads: made before the roles start, introduced by the sealer's `key` entries."""
+    return receipt_key_name(server_name), manifest_key_name(server_name), statement_key_name(server_name)
 
 
 def base_url(config: Config) -> str:

@@ -37,7 +37,7 @@ class _Door:
     def sender(self, headers: dict[bytes, bytes]) -> Sender:
         """Who the key belongs to. Raises Problem 401 or 403."""
         key = self.keys.verify(headers.get(b"authorization"))
-        if "ingest" not in key.permissions:
+        if not key.may("ingest"):
             raise Problem(403, "permission_missing", "this key has no permission `ingest`")
         return Sender(key.id, key.tenants)
 
@@ -150,6 +150,8 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str:
 
 
 def invalid_problem(error: InvalidBatchError) -> Problem:
-    """400 when nothing could be read as JSON, 422 when records are no events."""
+    """400 when nothing could be read as JSON, 413 for too many events, 422 when records are no events."""
+    if error.bad[0].error.code == "too_many_events":
+        return Problem(413, "too_many_events", error.bad[0].error.message)
     status, code = (400, error.bad[0].error.code) if error.is_unreadable else (422, error.code)
     return Problem(status, code, error.message, problem_lines(error.bad))

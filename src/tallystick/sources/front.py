@@ -13,9 +13,10 @@ import msgspec
 
 from tallystick.errors import NotFoundError, PushbackError, TallystickError
 from tallystick.http.host import HostCheck
+from tallystick.http.limits import ClientGoneError
 from tallystick.http.problem import Problem
 from tallystick.http.proxy import UnixProxy
-from tallystick.http.security import SECURITY_HEADERS
+from tallystick.http.security import with_security_headers
 from tallystick.sources.asgi import Receive, Scope, Send, respond
 from tallystick.sources.doors import EventsDoor, SourceDoor
 from tallystick.telemetry import log
@@ -32,6 +33,7 @@ class Front:
     proxy: UnixProxy
     hosts: HostCheck
     not_ready: Callable[[], list[str]]
+    is_tls: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,18 +46,20 @@ class Front:
                 await self.proxy(scope, receive, send)
                 return
             status, body = await door(scope, receive)
+        except ClientGoneError:
+            return
         except Problem as problem:
-            await _respond_problem(send, problem, request_id)
+            await self._refuse(send, problem, request_id)
         except PushbackError as error:
-            await _respond_problem(send, pushback_problem(error), request_id)
+            await self._refuse(send, pushback_problem(error), request_id)
         except NotFoundError as error:
-            await _respond_problem(send, Problem(404, error.code, error.message), request_id)
+            await self._refuse(send, Problem(404, error.code, error.message), request_id)
         except TallystickError as error:
             # Whatever reaches this line was not foreseen at a door: say so in the log, and nothing of it to the sender.
             log.error("request failed", request_id=request_id, path=scope["path"], error=repr(error))
-            await _respond_problem(send, Problem(500, "internal", "this request failed; the log has the request id"), request_id)
+            await self._refuse(send, Problem(500, "internal", "this request failed; the log has the request id"), request_id)
         else:
-            await respond(send, status, body, [(b"content-type", b"application/json"), *SECURITY_HEADERS])
+            await respond(send, status, body, with_security_headers([(b"content-type", b"application/json")], is_tls=self.is_tls))
 
     def _door(self, scope: Scope) -> Door | None:
         path = scope["path"]
@@ -68,6 +72,12 @@ class Front:
         if path == "/healthz/ready":
             return _only("GET", scope, self._ready)
         return None
+
+    async def _refuse(self, send: Send, problem: Problem, request_id: str) -> None:
+        body = problem.body(request_id)
+        headers = [line for line in problem.header_lines(body) if line[0] != b"content-length"]
+        headers.append((b"x-request-id", request_id.encode()))
+        await respond(send, problem.status, body, with_security_headers(headers, is_tls=self.is_tls))
 
     async def _ready(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         reasons = self.not_ready()
@@ -89,9 +99,3 @@ def pushback_problem(error: PushbackError) -> Problem:
     """503 with the error's advice, in whole seconds, at least one."""
     seconds = max(1, round(error.retry_after_s))
     return Problem(503, error.code, error.message, headers={"retry-after": str(seconds)})
-
-
-async def _respond_problem(send: Send, problem: Problem, request_id: str) -> None:
-    body = problem.body(request_id)
-    headers = [line for line in problem.header_lines(body) if line[0] != b"content-length"]
-    await respond(send, problem.status, body, [*headers, (b"x-request-id", request_id.encode()), *SECURITY_HEADERS])

@@ -93,7 +93,7 @@ class IntakeService:
         """Step 1 for records that are events already."""
         self._take(draft, self.reader.read(body, shape))
 
-    def read_records(self, draft: Draft, records: Sequence[bytes]) -> None:
+    def read_records(self, draft: Draft, records: list[bytes]) -> None:
         """Step 1 for events that were taken out of another protocol."""
         self._take(draft, self.reader.read_records(records))
 
@@ -109,11 +109,10 @@ class IntakeService:
         if mapping is None:
             raise NotFoundError(f"the source {draft.plan.name!r} has no mapping")
         for record in records:
-            result = mapping.map(record.data, peer=record.peer, keep_raw=draft.plan.keep_raw)
-            for mapped in result.events:
-                draft.events.append(mapped.event)
-                draft.contents.append(mapped.content)
-                draft.lines.append(record.line)
+            result = mapping.map(record.data, source_type=draft.plan.name, peer=record.peer, keep_raw=draft.plan.keep_raw)
+            draft.events += result.events
+            draft.contents += result.contents
+            draft.lines += [record.line] * len(result.events)
             for problem in result.problems:
                 error = EventInvalidError(problem.message, line=record.line, code=problem.code)
                 draft.bad.append(Bad(record.line, error, problem.record))
@@ -173,11 +172,11 @@ class IntakeService:
             kept = transform.apply_batch(part.events, part.contents)
             if kept is None:
                 continue
-            taken = len(part.events) - len({position for position, _ in kept})
+            taken = len(part.events) - len({place for place, _ in kept})
             if taken:
                 draft.filtered[transform.name] = draft.filtered.get(transform.name, 0) + taken
-            part.positions = [part.positions[position] for position, _ in kept]
-            part.contents = [part.contents[position] for position, _ in kept]
+            part.positions = [part.positions[place] for place, _ in kept]
+            part.contents = [part.contents[place] for place, _ in kept]
             part.events = [event for _, event in kept]
 
     def _encode(self, draft: Draft, part: _Part) -> list[str]:

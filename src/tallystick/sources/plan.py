@@ -16,9 +16,8 @@ from tallystick.config.load import decode_table
 from tallystick.config.settings import Settings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Transform
-from tallystick.transforms import build_transform
-from tallystick.transforms.mapping import Mapping as RecordMapping
-from tallystick.transforms.mapping import load_mappings
+from tallystick.transforms import Mapping as RecordMapping
+from tallystick.transforms import build_transform, load_mappings
 
 EVENTS = "events"
 INNER = "tallystick"
@@ -53,22 +52,18 @@ class SourcePlan:
 def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
     """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform."""
     mappings = load_mappings()
-    transforms = {
-        name: build_transform(name, table, config, compile_query)
-        for name, table in {"secrets": {"type": "redact"}, **config.transforms}.items()
-    }
+    made: dict[str, Transform] = {}
 
-    def chain(names: Sequence[str], place: str) -> tuple[Transform, ...]:
+    def chain(names: Sequence[str]) -> tuple[Transform, ...]:
         for name in names:
-            if name not in transforms:
-                raise ConfigError(f"there is no transform `{name}`", place=place, hint=f"Declare [transforms.{name}]")
-        return tuple(transforms[name] for name in names)
+            if name not in made:
+                made[name] = build_transform(name, config.transforms.get(name), config, compile_query)
+        return tuple(made[name] for name in names)
 
     first = config.pipeline.transforms
-    shared = chain(first, f"{config.path}: [pipeline] transforms")
     plans = {
-        EVENTS: SourcePlan(EVENTS, "http", None, None, shared, "reject"),
-        INNER: SourcePlan(INNER, "internal", None, None, (), "reject"),
+        EVENTS: SourcePlan(EVENTS, "http", None, None, chain(first), "reject"),
+        INNER: SourcePlan(INNER, "internal", None, None, chain(()), "reject"),
     }
     for name, table in config.sources.items():
         place = f"{config.path}: [sources.{name}]"
@@ -85,7 +80,7 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
             "http",
             settings.tenant,
             mappings[settings.mapping],
-            (*shared, *chain(settings.transforms, place)),
+            chain((*first, *settings.transforms)),
             "quarantine",
             settings.keep_raw,
         )

@@ -1,0 +1,75 @@
+"""The api's process: everything that reads, and management, on ``run/api.sock`` behind the intake's listener (decision 0002)."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from functools import partial
+
+import uvicorn
+import uvloop
+
+from tallystick.api.app import create_app
+from tallystick.api.deps import ApiDeps
+from tallystick.api.door import InnerDoor
+from tallystick.api.journal_tail import JournalTail
+from tallystick.api.tail import TailHub
+from tallystick.archive.catalog import Catalog
+from tallystick.archive.quarantine import Quarantine
+from tallystick.delivery import control
+from tallystick.delivery.dead_letters import DeadLetters
+from tallystick.evidence.heads import Heads
+from tallystick.evidence.note import vkey
+from tallystick.http.access import AccessKeys
+from tallystick.journal.reader import JournalReader
+from tallystick.journal.tenants import TenantRegistry
+from tallystick.pipeline.context import Installation
+from tallystick.pipeline.process import bind_unix
+from tallystick.query.engine import QueryEngine
+
+_GRACE_S = 5
+
+
+def run(installation: Installation) -> None:
+    """Serve until told to stop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(installation))
+
+
+async def _serve(installation: Installation) -> None:
+    app = create_app(build_deps(installation))
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop",
+        lifespan="on",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    await uvicorn.Server(config).serve([bind_unix(installation.run_dir / "api.sock")])
+
+
+def build_deps(installation: Installation) -> ApiDeps:
+    """The parts of this process."""
+    config, data_dir, keys = installation.config, installation.data_dir, installation.keys
+    tenants = TenantRegistry(data_dir)
+    return ApiDeps(
+        config=config,
+        data_dir=data_dir,
+        engine=QueryEngine(config, keys),
+        access=AccessKeys(installation.keys_dir),
+        tenants=tenants,
+        heads=Heads(data_dir),
+        vkey=lambda origin: vkey(origin, keys.signing_key(origin).public_key()),
+        marks=Catalog(data_dir / "catalog.sqlite").marks,
+        door=InnerDoor(data_dir),
+        control=partial(control.call, data_dir),
+        tail=TailHub(JournalTail(JournalReader(data_dir, keys), tenants)),
+        dead_letters=DeadLetters(data_dir, keys),
+        quarantine=Quarantine(data_dir, keys),
+    )

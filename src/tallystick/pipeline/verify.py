@@ -1,0 +1,60 @@
+"""Puts together what `tallystick verify --data` works on: files, keys when they are there, archive, remembered head.
+
+Nothing is written and no lock is taken: a running server can be verified, and so can a copy on read-only media.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tallystick.archive.reader import ChunkSource
+from tallystick.config import load_config
+from tallystick.errors import ConfigError, KeysMissingError
+from tallystick.evidence.heads import read_remembered
+from tallystick.evidence.verify import Evidence, Report, verify_data
+from tallystick.journal.reader import JournalReader
+from tallystick.pipeline.role import overrides_from
+from tallystick.privacy.keys import KeyStore
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What the command line said; ``public_key`` is a vkey's text, ``heads`` a file with a signed root head."""
+
+    data: Path
+    keys: Path | None = None
+    config: Path | None = None
+    public_key: str | None = None
+    heads: Path | None = None
+
+
+def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) -> Report:
+    """Verify one data directory offline. Raises ConfigError when it is none."""
+    if not (options.data / "FORMAT").exists():
+        raise ConfigError("this is no Tallystick data directory", place=str(options.data), hint="Name the one with the FORMAT file")
+    keys = str(options.keys) if options.keys else None
+    config = load_config(options.config, overrides_from(str(options.data), keys, None))
+    keys_dir = config.keys_dir
+    store = _open_keys(keys_dir)
+    evidence = Evidence(
+        config.data_dir,
+        public_key=options.public_key or _read(keys_dir / "root.vkey"),
+        remembered=options.heads.read_text("utf-8") if options.heads else read_remembered(keys_dir),
+        journal=JournalReader(config.data_dir, store) if store else None,
+        chunks=ChunkSource.open(config, store) if store else None,
+        progress=progress,
+    )
+    return verify_data(evidence)
+
+
+def _open_keys(path: Path) -> KeyStore | None:
+    try:
+        return KeyStore.open(path)
+    except KeysMissingError:
+        return None
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text("utf-8").strip() if path.exists() else None
