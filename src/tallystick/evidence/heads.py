@@ -162,6 +162,7 @@ class HeadsFile:
         """Read the file, or begin one. Raises IntegrityError; ``damaged`` lists lines that were passed over."""
         self._path = heads_path(data_dir)
         self._mark_path = data_dir / "run" / "heads.mark"
+        self._mark_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._compact_bytes = compact_bytes
         self.state = HeadState()
         self.damaged: list[BadLine] = []

@@ -43,12 +43,13 @@ from tallystick.evidence.statement import statement_key_name
 from tallystick.journal.cursor import Cursor
 from tallystick.journal.frame import Frame
 from tallystick.journal.reader import JournalReader
-from tallystick.telemetry import log
+from tallystick.telemetry import log, publish_status
 
 _READ_BYTES = 8 * 2**20
 _ROUND_BYTES = 32 * 2**20
 _SYNC_LEAVES = 500_000
 _SYNC_SECONDS = 60.0
+_STATUS_SECONDS = 1.0
 
 
 class SigningKeys(Protocol):
@@ -128,11 +129,16 @@ class Sealer:
     def run(self, should_stop: threading.Event) -> None:
         """Rounds until ``should_stop`` is set, then a last one. Raises IntegrityError, OSError: the process must end."""
         interval = self._settings.interval.seconds
+        told = 0.0
         while not should_stop.is_set():
             began = time.monotonic()
             if not self.seal():
-                self._journal.wait(self._position, min(interval, 1.0))
-            should_stop.wait(max(0.0, began + interval - time.monotonic()) if not self._behind else 0.0)
+                self._journal.wait(self._position, min(interval, 1.0), should_stop)
+            if began >= told + _STATUS_SECONDS:
+                publish_status(self._place.data_dir, "sealer", self.status())
+                told = began
+            if not self._behind:
+                should_stop.wait(max(0.0, began + interval - time.monotonic()))
         self.seal()
         self.stop()
 

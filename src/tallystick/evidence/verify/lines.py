@@ -37,15 +37,16 @@ class EventTree:
     def __init__(self, tree: TreeFiles, head: Head) -> None:
         self.tree = tree
         self.head = head
-        self.seen = bytearray(head.size)
+        self.size = min(head.size, tree.stored_size())  # a cut tree is reported once, then checked as far as it goes
+        self.seen = bytearray(self.size)
         self.beyond = 0
 
     def check(self, indexes: Sequence[int] | range, lines: Sequence[bytes], source: str, report: Report) -> None:
         """Compare ``lines`` with the leaves at ``indexes`` (ascending). Leaves under no head yet are only counted."""
         if not lines:
             return
-        if indexes[-1] >= self.head.size:
-            keep = sum(index < self.head.size for index in indexes)
+        if indexes[-1] >= self.size:
+            keep = sum(index < self.size for index in indexes)
             self.beyond += len(indexes) - keep
             indexes, lines = indexes[:keep], lines[:keep]
             if not keep:
@@ -56,12 +57,16 @@ class EventTree:
         if len(made) == len(stored) and made == stored:
             self.seen[first : last + 1] = b"\x01" * len(lines)
             return
+        wrong = []
         for place, index in enumerate(indexes):
             at = (index - first) * HASH_BYTES
             if made[place * HASH_BYTES : (place + 1) * HASH_BYTES] == stored[at : at + HASH_BYTES]:
                 self.seen[index] = 1
             else:
-                report.fail(f"the line of index {index} is not the one in the tree of {self.head.origin}", source)
+                wrong.append(index)
+        if wrong:
+            which = f"index {wrong[0]}" if len(wrong) == 1 else f"{len(wrong)} indexes from {wrong[0]} to {wrong[-1]}"
+            report.fail(f"the line of {which} is not the one in the tree of {self.head.origin}", source)
 
     def unseen(self) -> Iterator[tuple[int, int]]:
         """(first, count) of each run of leaves without a line."""
