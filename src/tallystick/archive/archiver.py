@@ -26,6 +26,7 @@ from tallystick.archive.buffer import TenantBuffer
 from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter
 from tallystick.archive.columns import received_at
 from tallystick.archive.merge import Merger
+from tallystick.archive.metrics import archive_metrics
 from tallystick.archive.quarantine import QuarantineWriter
 from tallystick.archive.reader import ArchiveReader, ChunkSource
 from tallystick.archive.rebuild import discard_catalog, open_catalog, rebuild_catalog
@@ -46,6 +47,7 @@ NEEDED_BY = ["sealer", ROLE]  # whose cursors must have passed a segment before 
 _CURSOR_INTERVAL_S = 1.0
 _RETRY_MAX_S = 30.0
 _WAIT_S = 0.2
+_READ_BYTES = 1 << 20  # compressed: up to about 8 MiB of lines
 
 
 class Archiver:
@@ -110,6 +112,7 @@ class Archiver:
                 self._is_started = False
             except (TransientError, OSError) as error:
                 self._reason = str(error)
+                archive_metrics().retries.inc()
                 log.warning("the archiver tries again", error=str(error), seconds=pause_s)
                 self._publish()
                 stop.wait(pause_s)
@@ -122,7 +125,7 @@ class Archiver:
         """One round of the five steps; False when there was nothing to do."""
         before = self._position
         if self._waiting_bytes() <= self._settings.hot_bytes.bytes:
-            items, after = self._journal.read(before)
+            items, after = self._journal.read(before, _READ_BYTES)
             self._reads += 1
             self._take(items)
             self._position = after
@@ -216,6 +219,10 @@ class Archiver:
         for buffer in buffers:
             del self._buffers[buffer.handle]
             self._to_merge.add(buffer.handle)
+        metrics = archive_metrics()
+        metrics.events.inc(sum(row.count for row in rows))
+        metrics.chunks.inc(len(rows))
+        metrics.bytes.inc(sum(row.size for row in rows))
         log.info(
             "archived",
             tenants=len(buffers),
@@ -260,6 +267,7 @@ class Archiver:
 
     def _publish(self) -> None:
         oldest = min((buffer.since for buffer in self._buffers.values()), default=None)
+        archive_metrics().waiting_bytes.set(self._waiting_bytes())
         page: dict[str, Any] = {
             "state": "retrying" if self._reason else "running",
             "reason": self._reason,

@@ -145,7 +145,7 @@ def _row_groups(batches: Iterable[pa.Table | pa.RecordBatch]) -> Iterable[pa.Tab
         if rows >= ROW_GROUP_ROWS:
             joined = pa.concat_tables(waiting)
             whole = rows - rows % ROW_GROUP_ROWS
-            yield joined.slice(0, whole).combine_chunks()
+            yield joined.slice(0, whole)
             waiting, rows = [joined.slice(whole)], rows - whole
     if rows:
-        yield pa.concat_tables(waiting).combine_chunks()
+        yield pa.concat_tables(waiting)

@@ -5,7 +5,8 @@ as a Bloom filter of 10 bits a value with 7 hashes, wrong in 0.8 % of lookups, a
 
     plain     0x01 | JSON list of strings, sorted                                exact
               0x02 | bits                                                        Bloom, bit i of the filter is bit i%8 of byte i//8
-    hashes    d = BLAKE2b-128(value, key = chunk id); h1, h2 = little-endian u64 halves; bit j = (h1 + j·(h2 | 1)) mod 2^64 mod bits
+    hashes    h = length ⊕ T[0][byte 0] ⊕ T[1][byte 1] … (tabulation hashing over the value's UTF-8; positions mod 128);
+              T = SHAKE128("ts-filter1") as 128·256 little-endian u64; bit j = (h + j·(h >> 32 | 1)) mod 2^64 mod bits
     stored    nonce[12] | AES-256-GCM(key, nonce, plain, AAD = column name)      key = HMAC-SHA256(EK, "ts-filter1" ‖ chunk id)
 
 Destroying the epoch key EK of the month destroys the filters with the chunk: nobody can try a name against them later,
@@ -17,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -49,6 +51,8 @@ FILTERED_COLUMNS = (
 _EXACT, _BLOOM = 1, 2
 _EXACT_VALUES_MAX, _EXACT_BYTES_MAX = 64, 4096
 _BITS_PER_VALUE, _HASHES = 10, 7
+_POSITIONS = 128
+_SLICE = 8192  # values hashed at a time: bounds the memory for their bytes
 
 
 def build_filters(table: pa.Table, epoch_key: bytes, chunk_id: bytes) -> dict[str, bytes]:
@@ -57,7 +61,7 @@ def build_filters(table: pa.Table, epoch_key: bytes, chunk_id: bytes) -> dict[st
     stored = {}
     for column in FILTERED_COLUMNS:
         nonce = os.urandom(12)
-        stored[column] = nonce + cipher.encrypt(nonce, _encode(_distinct(table.column(column)), chunk_id), column.encode())
+        stored[column] = nonce + cipher.encrypt(nonce, _encode(_distinct(table.column(column))), column.encode())
     return stored
 
 
@@ -70,13 +74,13 @@ class FilterReader:
 
     def having(self, rows: Sequence[ChunkRow], column: str, value: str) -> list[ChunkRow]:
         """The rows whose chunk may hold ``value`` in ``column``; all of them for a column without filters."""
-        return self._keep(rows, column, lambda plain, row: _may_have(plain, value, row.chunk_id))
+        return self._keep(rows, column, lambda plain: _may_have(plain, value))
 
     def matching(self, rows: Sequence[ChunkRow], column: str, test: Callable[[str], bool]) -> list[ChunkRow]:
         """The rows whose chunk may hold a value that passes ``test`` (a wildcard, a range); only exact lists can exclude."""
-        return self._keep(rows, column, lambda plain, _row: plain[0] != _EXACT or any(map(test, _exact_values(plain))))
+        return self._keep(rows, column, lambda plain: plain[0] != _EXACT or any(map(test, _exact_values(plain))))
 
-    def _keep(self, rows: Sequence[ChunkRow], column: str, may_have: Callable[[bytes, ChunkRow], bool]) -> list[ChunkRow]:
+    def _keep(self, rows: Sequence[ChunkRow], column: str, may_have: Callable[[bytes], bool]) -> list[ChunkRow]:
         if column not in FILTERED_COLUMNS:
             return list(rows)
         kept = []
@@ -89,7 +93,7 @@ class FilterReader:
                 plain = self._open(stored, row, column)
             except NotFoundError:  # the epoch key is destroyed, and with it the chunk's content
                 continue
-            if may_have(plain, row):
+            if may_have(plain):
                 kept.append(row)
         return kept
 
@@ -107,34 +111,53 @@ def _filter_key(epoch_key: bytes, chunk_id: bytes) -> bytes:
     return hmac.digest(epoch_key, b"ts-filter1" + chunk_id, hashlib.sha256)
 
 
-def _distinct(column: Any) -> list[str]:
+def _distinct(column: Any) -> Any:
     flat = pc.list_flatten(column) if pa.types.is_list(column.type) else column
-    values: list[str] = pc.unique(flat).drop_null().to_pylist()
-    return values
+    return pc.unique(flat).drop_null()
 
 
-def _encode(values: list[str], chunk_id: bytes) -> bytes:
-    if len(values) <= _EXACT_VALUES_MAX and sum(map(len, values)) <= _EXACT_BYTES_MAX:
-        return bytes([_EXACT]) + msgspec.json.encode(sorted(values))
+def _encode(values: Any) -> bytes:
+    if len(values) <= _EXACT_VALUES_MAX and (pc.sum(pc.binary_length(values)).as_py() or 0) <= _EXACT_BYTES_MAX:
+        return bytes([_EXACT]) + msgspec.json.encode(sorted(values.to_pylist()))
     size = max(64, -(-len(values) * _BITS_PER_VALUE // 8) * 8)
     bits = np.zeros(size, dtype=np.uint8)
-    bits[_places(values, chunk_id, size)] = 1
+    for start in range(0, len(values), _SLICE):
+        bits[_places(_hashes(values.slice(start, _SLICE)), size)] = 1
     return bytes([_BLOOM]) + np.packbits(bits, bitorder="little").tobytes()
 
 
-def _may_have(plain: bytes, value: str, chunk_id: bytes) -> bool:
+def _may_have(plain: bytes, value: str) -> bool:
     if plain[0] == _EXACT:
         return value in _exact_values(plain)
-    places = _places([value], chunk_id, (len(plain) - 1) * 8)
+    places = _places(_hashes(pa.array([value], pa.string())), (len(plain) - 1) * 8)
     return all(plain[1 + place // 8] >> (place % 8) & 1 for place in places.tolist())
 
 
-def _places(values: Iterable[str], chunk_id: bytes, size: int) -> Any:
-    blake2b = hashlib.blake2b
-    digests = b"".join([blake2b(value.encode(), digest_size=16, key=chunk_id).digest() for value in values])
-    halves = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
+def _places(hashes: Any, size: int) -> Any:
+    """The bits of each hash, in one flat array."""
     steps = np.arange(_HASHES, dtype=np.uint64)
-    return ((halves[:, :1] + steps * (halves[:, 1:] | np.uint64(1))) % np.uint64(size)).ravel()
+    strides = (hashes >> np.uint64(32)) | np.uint64(1)
+    return ((hashes[:, None] + steps * strides[:, None]) % np.uint64(size)).ravel()
+
+
+def _hashes(values: Any) -> Any:
+    """64-bit tabulation hashes of a string array without nulls; a few calls into C for the whole array."""
+    offsets = np.frombuffer(values.buffers()[1], dtype=np.int32)[values.offset : values.offset + len(values) + 1]
+    lengths = np.diff(offsets)
+    hashes = lengths.astype(np.uint64)
+    if lengths.any():
+        data = np.frombuffer(values.buffers()[2], dtype=np.uint8)[offsets[0] : offsets[-1]]
+        starts = offsets[:-1] - offsets[0]
+        places = (np.arange(len(data)) - np.repeat(starts, lengths)) & (_POSITIONS - 1)
+        is_filled = lengths > 0  # reduceat would give an empty string its neighbour's first entry
+        hashes[is_filled] ^= np.bitwise_xor.reduceat(_table()[places, data], starts[is_filled])
+    return hashes
+
+
+@cache
+def _table() -> Any:
+    data = hashlib.shake_128(b"ts-filter1").digest(_POSITIONS * 256 * 8)
+    return np.frombuffer(data, dtype="<u8").reshape(_POSITIONS, 256)
 
 
 def _exact_values(plain: bytes) -> list[str]:

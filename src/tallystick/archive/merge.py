@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from tallystick.archive.catalog import CatalogWriter, ChunkRow
+from tallystick.archive.metrics import archive_metrics
 from tallystick.archive.reader import ArchiveReader
 from tallystick.archive.store import ArchiveStore
 from tallystick.archive.writer import ChunkWriter
@@ -80,6 +81,10 @@ class Merger:
         if rows is None:
             return False
         merged = self._writer.merge(self._catalog, rows, self._tables(rows), int(now))
+        metrics = archive_metrics()
+        metrics.chunks.inc()
+        metrics.bytes.inc(merged.size)
+        metrics.merged.inc(len(rows))
         log.info("chunks merged", handle=handle, chunks=len(rows), events=merged.count, bytes=merged.size)
         return True
 
