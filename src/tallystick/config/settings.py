@@ -182,7 +182,7 @@ class LogSettings(Settings, frozen=True):
 class BatchSettings(Settings, frozen=True):
     """`batch = {…}` of a destination: a cut is made when one of the three is reached. A key left out keeps that destination's default."""
 
-    max_events: Annotated[int | None, Meta(description="Events in one cut.", ge=1)] = None
+    max_events: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Events in one cut.")] = None
     max_bytes: Annotated[
         Size | None, Meta(description="Bytes of canonical lines in one cut; a larger single event is a cut alone.")
     ] = None

@@ -128,7 +128,7 @@ class Dispatcher:
         self._lock = RoleLock(config.data_dir, ROLE)
         # The lock comes first: what is opened below is written by one process only.
         self._lock.acquire()
-        parts = parts or _open_parts(config, keys)
+        parts = parts or open_parts(config, keys)
         self._sealed, self._reader = parts.sealed, parts.reader
         self.letters = DeadLetters(config.data_dir, keys)
         self.lanes = {name: self._make_lane(name, *built) for name, built in destinations.items()}
@@ -247,7 +247,7 @@ def compile_where(text: str) -> Predicate:
     return compile_query(text).matches_line
 
 
-def _open_parts(config: Config, keys: KeyStore) -> Parts:
+def open_parts(config: Config, keys: KeyStore) -> Parts:
     archive = ArchiveReader(config, keys)
     view = _ArchiveView(archive, archive.catalog)
     journal, again = JournalReader(config.data_dir, keys), JournalReader(config.data_dir, keys)
