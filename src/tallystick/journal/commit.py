@@ -20,7 +20,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -48,10 +48,14 @@ Done = Callable[[list[Group], PushbackError | None], None]
 
 @dataclass(slots=True)
 class JournalEnd:
-    """Where the journal stands when a writer takes it over: the last segment's UUID and valid end, and the next numbers."""
+    """Where the journal stands without its active segment: UUID and valid end of the last one, and the next numbers.
+
+    ``previous_path``: that file, when what lies behind its valid end may go.
+    """
 
     previous: bytes = bytes(16)
     previous_end: int = 0
+    previous_path: Path | None = None
     numbering: Numbering = field(default_factory=Numbering)
 
 
@@ -240,7 +244,7 @@ class CommitThread:
         except OSError:
             # The pages may be lost while a later sync succeeds: this file proves nothing beyond `active.end` any more.
             self._metrics.poisoned.inc()
-            self._end.previous, self._end.previous_end = active.header.uuid, active.end
+            self._end.previous, self._end.previous_end, self._end.previous_path = active.header.uuid, active.end, None
             self._active = None
             active.give_up()
             raise
@@ -249,7 +253,7 @@ class CommitThread:
         """Open a new segment with ``groups`` in it. The old one, if any, stays active when this fails."""
         old = self._active
         if old is not None:
-            self._end.previous, self._end.previous_end = old.header.uuid, old.end
+            self._end.previous, self._end.previous_end, self._end.previous_path = old.header.uuid, old.end, old.path
         key = os.urandom(KEY_BYTES)
         header = new_header(
             self._keys,
@@ -264,7 +268,9 @@ class CommitThread:
         spare = self._take_spare(HEADER_BLOCK + size)
         self._active = SegmentFile.create(spare, header, encoded.frames)
         self._encoder = encoder
-        self._background.submit(self._after_rotation, header.uuid, self._end.numbering.copy(), old)
+        if old is not None:
+            old.close()
+        self._background.submit(self._after_rotation, header.uuid, replace(self._end, numbering=self._end.numbering.copy()))
         self._spare = self._background.submit(make_spare, self._directory, self._segment_bytes)
         return encoded
 
@@ -276,14 +282,13 @@ class CommitThread:
             spare.result().discard()
         return make_spare(self._directory, max(size, self._segment_bytes))
 
-    def _after_rotation(self, segment: bytes, numbering: Numbering, old: SegmentFile | None) -> None:
+    def _after_rotation(self, segment: bytes, end: JournalEnd) -> None:
         """Nothing here is needed for what was acknowledged; each step left undone costs the next start some reading."""
         try:
-            self._numbering_file.save(segment, numbering)
-            if old is not None:
-                old.close()
-                with old.path.open("r+b") as file:
-                    truncate(file.fileno(), old.end)  # give back the zeros behind the valid end
+            self._numbering_file.save(segment, end.numbering)
+            if end.previous_path is not None:
+                with end.previous_path.open("r+b") as file:
+                    truncate(file.fileno(), end.previous_end)  # give back the zeros behind the valid end
         except OSError as error:
             log.warning("journal_rotation_unfinished", error=str(error))
 

@@ -21,7 +21,7 @@ from tallystick.errors import IntegrityError
 from tallystick.journal.cursor import START, Position
 from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.mark import NO_MARK, Mark, MarkReader
-from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner
+from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner, written_end
 from tallystick.journal.segment import HEADER_BLOCK, KeyWrapper, SegmentHeader, list_segments
 
 _POLL_S = (0.002, 0.02)
@@ -91,8 +91,9 @@ class JournalReader:
         if place is None:
             return self._find_by_seq(position)
         header = self._segments[place][1]
-        limit = self._limit(header, mark)
+        limit = self._limit(place, mark)
         if limit is None:
+            self._list()  # once the mark has moved on, a successor is there
             return [], position
         if position.offset < limit:
             return self._read_frames(place, position, limit, max_bytes, mark)
@@ -133,12 +134,15 @@ class JournalReader:
                 self._list()
         return None
 
-    def _limit(self, header: SegmentHeader, mark: Mark) -> int | None:
+    def _limit(self, place: int, mark: Mark) -> int | None:
+        """Where the valid bytes of a segment end; None when that is not known yet."""
+        path, header = self._segments[place]
         if header.uuid == mark.segment:
             return mark.offset
-        if header.uuid not in self._ends:
-            self._list()
-        return self._ends.get(header.uuid)
+        end = self._ends.get(header.uuid)
+        if end is None and place + 1 < len(self._segments):
+            end = self._ends[header.uuid] = written_end(path, HEADER_BLOCK)  # its successor, which would say it, is gone
+        return end
 
     def _find_by_seq(self, position: Position) -> tuple[list[Frame | DamagedSpan], Position]:
         """The position's segment is not here: begin where its next entry is, or declare what is missing before that."""

@@ -13,7 +13,7 @@ Only the active segment, the last of the chain, is read; older ones ended under 
    promise; indexes by the next frame or mark frame that names the tenant, and by sealed sizes. Each declared span becomes a
    LOST frame, written with the new segment in one step, so a crash in between repeats recovery and doubles nothing.
 
-Nothing is ever truncated here: the new segment's header makes what is not kept void. Salvage files have names made of
+Nothing is truncated here: the new segment's header makes what is not kept void, and only then may it go. Salvage files have names made of
 segment and offset, so that a repeated recovery writes the same file again.
 """
 
@@ -33,7 +33,7 @@ from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.group import Group, Part
 from tallystick.journal.mark import NO_MARK, Mark, MarkReader
 from tallystick.journal.numbering import Numbering, NumberingFile
-from tallystick.journal.scan import BLOCK_BYTES, Gap, SegmentScanner, written_range
+from tallystick.journal.scan import Gap, SegmentScanner, written_end
 from tallystick.journal.segment import HEADER_BLOCK, KeyWrapper, SegmentHeader, SegmentList, list_segments
 from tallystick.telemetry import log
 
@@ -176,8 +176,9 @@ class _SegmentRecovery:
             kept = whole
         if kept < self._mark_offset:
             self._recovered.damage.append(f"{self._path.name}: ends at {kept}, but was durable to {self._mark_offset}")
-        self._salvage(kept, _last_written(self._path, kept))
-        self._recovered.end.previous, self._recovered.end.previous_end = self._header.uuid, kept
+        taken_over = self._recovered.end
+        taken_over.previous, taken_over.previous_end = self._header.uuid, kept
+        taken_over.previous_path = self._path if self._salvage(kept, written_end(self._path, kept)) else None
 
     def _synced_size(self) -> int:
         """Make durable what the last writer left unsynced, and say how far the file can be believed.
@@ -196,10 +197,10 @@ class _SegmentRecovery:
         finally:
             os.close(fd)
 
-    def _salvage(self, start: int, end: int) -> None:
-        """Copy bytes that are not kept. They are ciphertext, as they were."""
+    def _salvage(self, start: int, end: int) -> bool:
+        """Copy bytes that are not kept; False when that fails. They are ciphertext, as they were."""
         if end <= start:
-            return
+            return True
         target = self._path.parent.parent / "salvage" / f"{self._header.uuid.hex()}-{start}.bin"
         try:
             make_dir(target.parent)
@@ -209,9 +210,10 @@ class _SegmentRecovery:
         except OSError as error:
             # Never a reason to refuse intake: the bytes stay where they are until the segment is retired.
             self._recovered.damage.append(f"{self._path.name}: bytes {start} to {end} not salvaged: {error.strerror}")
-            return
+            return False
         self._recovered.salvaged.append(target)
         log.warning("journal_bytes_salvaged", segment=self._path.name, start=start, end=end, file=target.name)
+        return True
 
 
 class _MarkRecord(msgspec.Struct):
@@ -275,23 +277,5 @@ def _items(path: Path, header: SegmentHeader, key: bytes | None, limit: int) -> 
         while offset < limit:
             items, offset = scanner.read(offset, limit)
             yield from items
-    finally:
-        os.close(fd)
-
-
-def _last_written(path: Path, start: int) -> int:
-    """Offset behind the last byte at or after ``start`` that is not zero."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        last, limit = start, os.fstat(fd).st_size
-        at, end = written_range(fd, start, limit)
-        while at < limit:
-            block = os.pread(fd, min(BLOCK_BYTES, end - at), at)
-            written = len(block.rstrip(b"\0"))
-            last = at + written if written else last
-            at += max(len(block), 1)
-            if at >= end:
-                at, end = written_range(fd, end, limit)
-        return last
     finally:
         os.close(fd)

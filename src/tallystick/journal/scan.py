@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from tallystick.journal.frame import HEADER_BYTES, Frame, FrameDecoder, Stop
@@ -40,6 +41,24 @@ def written_range(fd: int, start: int, limit: int) -> tuple[int, int]:
         return first, min(os.lseek(fd, first, os.SEEK_HOLE), limit)
     except OSError:
         return limit, limit  # ENXIO: nothing written behind ``start``
+
+
+def written_end(path: Path, start: int) -> int:
+    """Offset behind the last byte at or after ``start`` that is not zero; ``start`` when there is none."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        last, limit = start, os.fstat(fd).st_size
+        at, end = written_range(fd, start, limit)
+        while at < limit:
+            block = os.pread(fd, min(BLOCK_BYTES, end - at), at)
+            written = len(block.rstrip(b"\0"))
+            last = at + written if written else last
+            at += max(len(block), 1)
+            if at >= end:
+                at, end = written_range(fd, end, limit)
+        return last
+    finally:
+        os.close(fd)
 
 
 class SegmentScanner:

@@ -5,6 +5,7 @@ A spare is `journal/spare-<16 hex>.tmp`, zeros of full length, prepared in the b
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tallystick.durable import preallocate, rename, sync_data, unlink, write_all
 from tallystick.journal.segment import SegmentHeader
+from tallystick.telemetry import log
 
 SPARE_PATTERN = "spare-*.tmp"
 
@@ -54,6 +56,7 @@ class SegmentFile:
         self.size = size
         self.end = end
         self._fd = fd
+        self._written_to = end
 
     @classmethod
     def create(cls, spare: Spare, header: SegmentHeader, frames: Sequence[bytes]) -> SegmentFile:
@@ -84,6 +87,7 @@ class SegmentFile:
         A crash before the sync returned loses only what was not acknowledged; `recovery` cuts it off as a torn tail.
         """
         data = b"".join(frames)
+        self._written_to = self.end + len(data)
         write_all(self._fd, data, self.end)
         started = time.monotonic()
         sync_data(self._fd)
@@ -91,18 +95,20 @@ class SegmentFile:
         return time.monotonic() - started
 
     def give_up(self) -> None:
-        """Close a suspect file, and zero the first length behind its durable end, so that a restart does not take up what
-        was refused. The bytes are void anyway once a successor names ``end``; a failure here changes nothing."""
+        """Close a suspect file, and zero what is behind its durable end, so that a restart does not take up what was refused.
+
+        Those bytes are void anyway once a successor names ``end``; a failure here changes nothing.
+        """
         try:
-            if self.end + 4 <= self.size:
-                write_all(self._fd, bytes(4), self.end)
-        except OSError:
-            pass  # the device is failing: this was the last thing to try on this file
+            write_all(self._fd, bytes(self._written_to - self.end), self.end)
+        except OSError as error:
+            log.warning("journal_suspect_bytes_left", segment=self.path.name, error=str(error))
         finally:
             self.close()
 
     def close(self) -> None:
-        os.close(self._fd)
+        with contextlib.suppress(OSError):  # what counts was synced before
+            os.close(self._fd)
 
 
 def remove_spares(directory: Path) -> None:

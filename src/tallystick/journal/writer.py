@@ -210,6 +210,9 @@ class Journal:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
+            if self._commits.segment_name != self._flushed_segment:
+                self._flushed_segment = self._commits.segment_name
+                self.dedupe.flush()  # so that the closed segment can be retired, however few its ids
             await asyncio.get_running_loop().run_in_executor(self._measuring, self._look_around)
 
     def _look_around(self) -> None:
@@ -284,9 +287,6 @@ class Journal:
             else:
                 waiting.future.set_result(_committed(waiting, max(part.first_seq + part.count - 1 for part in group.parts)))
         self._metrics.queue_bytes.set(self._queued)
-        if self._commits.segment_name != self._flushed_segment:
-            self._flushed_segment = self._commits.segment_name
-            self.dedupe.flush()
         progress = self._progress
         if progress is not None and self._loop is not None:
             self._progress = self._loop.create_future()
