@@ -143,6 +143,8 @@ def _take_data(envelope: Members, line: int) -> tuple[Members, Members]:
 
 def _with_about(metadata: Raw | None, about: Members, line: int) -> Raw:
     """``metadata`` with a member ``cloudevents``; the sender's own member of that name is not overwritten."""
+    if metadata is not None and not bytes(metadata).lstrip().startswith(b"{"):
+        return metadata  # the reader refuses it, with its place in the event
     members = {} if metadata is None else _members(bytes(metadata), line)
     if "cloudevents" in members:
         raise EventInvalidError(

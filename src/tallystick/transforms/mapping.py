@@ -142,7 +142,7 @@ class Mapping:
             if refusal["has"] in members:
                 raise EventInvalidError(refusal["message"], code=refusal["code"])
         for key in self._keys:
-            if members.get(key) in (None, b"null"):
+            if bytes(members.get(key, b"null")) == b"null":
                 raise EventInvalidError(f"no `{key}`: not a record of {self.title}", pointer="/" + key, code="record_unknown")
         content = strict.compact(record)
         if not strict.is_plainly_strict(content, DEPTH_MAX):
@@ -159,6 +159,8 @@ class Mapping:
 
     def _map_text(self, record: bytes, known: dict[str, str]) -> tuple[Event, bytes]:
         if not self._takes_text:
+            if record.startswith(b"{"):
+                strict.check_strict(record, DEPTH_MAX)
             raise EventInvalidError("the record is not a JSON object", code="record_not_json")
         text = record.decode("utf-8", "replace").replace("\0", "\ufffd")
         event = self._envelope(Scope({}, known))

@@ -1,0 +1,256 @@
+"""The mapping engine, by small mappings and by the three that ship."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+import pytest
+
+from tallystick.errors import ConfigError
+from tallystick.event import Event, Source
+from tallystick.event.codec import Stamp, encode_lines
+from tallystick.transforms import Mapping, MapResult, load_mappings
+from tallystick.transforms.mapping import RAW_BYTES_MAX
+
+RECEIVED = "2026-03-04T10:00:00.000000Z"
+SMALL = """
+name = "small"
+[match]
+all = ["what"]
+[dedupe]
+key = "id"
+[time]
+from = ["when"]
+[envelope]
+action = [{ path = "what", as = "action" }, { const = "small.record" }]
+reason = "why"
+[actor]
+type = { path = "who.kind", lookup = { bot = "service" }, default = "user" }
+id = ["who.name", { const = "unknown" }]
+"""
+
+
+def mapping(more: str = "", text: str = SMALL) -> Mapping:
+    return Mapping(tomllib.loads(text + more))
+
+
+def one(made: Mapping, record: dict[str, Any] | bytes, **known: Any) -> Event:
+    result = made.map(record if isinstance(record, bytes) else json.dumps(record).encode(), **known)
+    assert not result.problems
+    (event,) = result.events
+    return event
+
+
+def line(event: Event) -> dict[str, Any]:
+    stamp = Stamp("acme", RECEIVED, Source(name="s", type="http"))
+    return json.loads(encode_lines([event], stamp)[0])
+
+
+def cloudtrail(record: Any) -> MapResult:
+    return load_mappings()["aws_cloudtrail"].map(record if isinstance(record, bytes) else json.dumps(record).encode())
+
+
+TRAIL = {
+    "eventVersion": "1.08",
+    "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::1:user/ann", "accountId": "1", "userName": "ann"},
+    "eventTime": "2026-03-04T09:00:00Z",
+    "eventSource": "iam.amazonaws.com",
+    "eventName": "CreateUser",
+    "sourceIPAddress": "203.0.113.7",
+    "requestParameters": {"userName": "bob"},
+    "eventID": "6a1c3c0e-5d3a-4b0e-9a53-2f1e7d0f9c11",
+}
+
+
+def test_used_members_move_and_the_rest_stays_byte_for_byte() -> None:
+    """What moved to the envelope leaves metadata; number texts and order of the rest are the sender's."""
+    record = (
+        b'{"z": 1.0, "what": "a.b", "who": {"name": "u", "kind": "bot", "n": 1E2}, "e": "\\u0041", "when": "2026-03-04T10:00:00Z"}'
+    )
+    event = one(mapping(), record)
+    assert bytes(event.metadata) == b'{"z":1.0,"who":{"kind":"bot","n":1E2},"e":"\\u0041"}'  # type: ignore[arg-type]
+    assert (event.action, event.actor.type, event.actor.id, event.occurred_at) == ("a.b", "service", "u", RECEIVED)
+    assert event.raw == record.decode()
+    assert one(mapping(), record, keep_raw=False).raw is not event.raw
+
+
+def test_what_does_not_fit_the_envelope_stays_in_metadata() -> None:
+    """An action of another form, a time that is none and a reason too long are flagged or replaced, never lost."""
+    event = line(one(mapping(), {"what": "not an action", "when": "2026-02-30T00:00:00Z", "why": "x" * 3000}))
+    assert event["action"] == "small.record"
+    assert event["metadata"] == {"what": "not an action", "when": "2026-02-30T00:00:00Z"}
+    assert len(event["reason"]) == 2048
+    assert event["occurred_at"] == RECEIVED
+    assert event["ingest"]["flags"] == ["time_invalid", "time_claimed:2026-02-30T00:00:00Z", "reason_cut"]
+
+
+def test_ids_repeat_only_with_the_record() -> None:
+    """A repeated delivery has the same id whatever its blanks; another record under the same id has another."""
+    first = one(mapping(), b'{"what":"a","id":"x-1"}').id
+    assert first == one(mapping(), b' { "what" : "a" , "id" : "x-1" } ').id
+    assert str(first).startswith("x-1.")
+    assert one(mapping(), b'{"what":"b","id":"x-1"}').id != first
+    assert str(one(mapping(), b'{"what":"b","id":"not an id"}').id).startswith("small.")
+    assert str(one(mapping(), b'{"what":"b","when":"2026-03-04T10:00:00Z"}').id).startswith("small.")
+
+
+def test_records_without_id_and_time_are_named_by_the_server() -> None:
+    """Two equal records that say nothing of when are two events."""
+    events = [one(mapping(), b'{"what":"b"}') for _ in range(2)]
+    assert len({line(event)["id"] for event in events}) == 2
+
+
+def test_changes_come_from_the_names_of_members() -> None:
+    """Members for the old value pair with those for the new one."""
+    event = one(mapping('[changes]\nbefore = ["(.+)_was", "(.+)_old_(.+)"]\n'), b'{"what":"a","x_was":1.0,"x":2,"p_old_q":"o"}')
+    changes = line(event)["changes"]
+    assert changes == [
+        {"path": "/x", "op": "replace", "before": 1.0, "after": 2},
+        {"path": "/p_q", "op": "replace", "before": "o"},
+    ]
+    assert "metadata" not in line(event)
+
+
+@pytest.mark.parametrize(
+    ("record", "code"),
+    [
+        (b'{"what":null}', "record_unknown"),
+        (b'{"other":1}', "record_unknown"),
+        (b"[1]", "record_not_json"),
+        (b"what=1", "record_not_json"),
+        (b'{"what":"a","what":"b"}', "key_duplicate"),
+        (b'{"what":"a","n":1e400}', "number_invalid"),
+        (b'{"what":"a","n":"\\ud800"}', "string_invalid"),
+        (b'{"what":"a","n":"\xff"}', "json_invalid"),
+        (b'{"what":"a","d":' + b"[" * 40 + b"]" * 40 + b"}", "depth_exceeded"),
+        (b"[" * 100_000, "record_not_json"),
+    ],
+)
+def test_records_that_do_not_map_say_why(record: bytes, code: str) -> None:
+    """A record that becomes no event is kept with a code and a reason."""
+    result = mapping().map(record)
+    assert not result.events
+    assert [problem.code for problem in result.problems] == [code]
+    assert result.problems[0].message
+    assert result.problems[0].record
+
+
+def test_long_records_are_kept_once() -> None:
+    """A record too long to be kept twice in one line is kept as metadata, with a flag."""
+    event = one(mapping(), {"what": "a", "x": "y" * RAW_BYTES_MAX})
+    assert line(event)["ingest"]["flags"] == ["raw_omitted"]
+    assert "raw" not in line(event)
+
+
+@pytest.mark.parametrize("wrap", ["records", "events", "array", "eventbridge", "lines", "plain"])
+def test_cloudtrail_containers_are_opened(wrap: str) -> None:
+    """S3 files, LookupEvents answers, EventBridge, arrays and lines all hold the same records, with the same ids."""
+    plain = cloudtrail(TRAIL).events[0]
+    text = json.dumps(TRAIL).encode()
+    body = {
+        "records": b'{"Records":[' + text + b"," + text + b"]}",
+        "events": json.dumps({"Events": [{"CloudTrailEvent": text.decode()}] * 2}).encode(),
+        "array": b"[" + text + b"," + text + b"]",
+        "eventbridge": b'[{"detail-type":"x","detail":' + text + b'},{"detail":' + text + b"}]",
+        "lines": text + b"\n" + text,
+        "plain": b"[" + text + b"," + json.dumps([TRAIL], indent=1).encode() + b"]",
+    }[wrap]
+    events = cloudtrail(body).events
+    assert [(event.id, event.action, event.actor.id) for event in events] == [(plain.id, "iam.CreateUser", plain.actor.id)] * 2
+
+
+def test_cloudtrail_files_without_records() -> None:
+    """A digest file is kept with its own reason; an empty file is nothing."""
+    assert [problem.code for problem in cloudtrail({"digestS3Object": "x", "logFiles": []}).problems] == ["cloudtrail_digest"]
+    assert cloudtrail({"Records": []}) == MapResult()
+
+
+def test_cloudtrail_odd_records() -> None:
+    """A service in place of an address never becomes an IP, and a record without a time is flagged."""
+    record = {**TRAIL, "sourceIPAddress": "ec2.amazonaws.com", "errorCode": "AccessDenied", "errorMessage": "no"}
+    del record["eventTime"]
+    event = line(cloudtrail(record).events[0])
+    assert "context" not in event
+    assert event["metadata"]["sourceIPAddress"] == "ec2.amazonaws.com"
+    assert (event["outcome"], event["reason"], event["category"]) == ("denied", "no", "account")
+    assert event["targets"] == [{"type": "AWS::IAM::User", "id": "bob"}]
+    assert event["ingest"]["flags"] == ["time_missing"]
+
+
+def test_cloudtrail_sessions_act_as_their_role() -> None:
+    """The session is the actor; the role that it assumed stands in on_behalf_of."""
+    role = "arn:aws:iam::1:role/aws-reserved/sso.amazonaws.com/Admin"
+    identity = {
+        "type": "AssumedRole",
+        "arn": "arn:aws:sts::1:assumed-role/Admin/ann@example.com",
+        "accessKeyId": "ASIA1",
+        "sessionContext": {"sessionIssuer": {"type": "Role", "arn": role, "userName": "Admin"}},
+    }
+    event = line(cloudtrail({**TRAIL, "userIdentity": identity}).events[0])
+    assert event["actor"] == {"type": "user", "id": identity["arn"], "name": "ann@example.com", "credential": "ASIA1"}
+    assert event["on_behalf_of"] == [{"type": "service", "id": role, "name": "Admin", "mode": "impersonation"}]
+
+
+def test_github_members_and_changes() -> None:
+    """A change of a member is about the member; old values become changes."""
+    record = {
+        "action": "org.update_member", "actor": "cat", "actor_is_bot": False, "actor_ip": "192.0.2.1", "org": "o", "user": "bob",
+        "permission": "admin", "old_permission": "read", "created_at": 1621305118553, "_document_id": "abc",
+    }  # fmt: skip
+    event = line(one(load_mappings()["github_audit"], record))
+    assert event["occurred_at"] == "2021-05-18T02:31:58.553000Z"
+    assert event["targets"] == [{"type": "user", "id": "bob"}, {"type": "organization", "id": "o"}]
+    assert event["changes"] == [{"path": "/permission", "op": "replace", "before": "read", "after": "admin"}]
+    assert (event["outcome"], event["category"], event["context"]) == ("success", "account", {"ip": "192.0.2.1"})
+
+
+def test_generic_takes_what_it_knows() -> None:
+    """Any JSON object becomes an event of its source; known names move, the rest stays."""
+    generic = load_mappings()["generic"]
+    event = line(one(generic, {"user": "ann", "ip": "192.0.2.1", "ts": 1772618400, "result": "ok", "x": 1}, source_type="shop"))
+    assert (event["action"], event["actor"]) == ("shop.record", {"type": "user", "id": "ann"})
+    assert (event["context"]["ip"], event["occurred_at"], event["outcome"]) == ("192.0.2.1", RECEIVED, "success")
+    assert event["metadata"] == {"result": "ok", "x": 1}
+
+
+def test_generic_takes_lines_of_text() -> None:
+    """A line that is no JSON is an event of the host that sent it, even when it is not UTF-8."""
+    event = line(one(load_mappings()["generic"], b"link \xff\x00 down", source_type="syslog", peer="192.0.2.9"))
+    assert (event["action"], event["actor"]) == ("syslog.record", {"type": "system", "id": "192.0.2.9"})
+    assert event["metadata"] == {"message": "link \ufffd\ufffd down"}
+    assert event["ingest"]["flags"] == ["text_replaced"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "kept"),
+    [
+        (1772618400, RECEIVED),
+        (1772618400000, RECEIVED),
+        ("1772618400.000000", RECEIVED),
+        (1772618400000000, RECEIVED),
+        (1772618400000000000, RECEIVED),
+        (1.5, "1970-01-01T00:00:01.500000Z"),
+        ("2026-03-04T11:00:00+01:00", RECEIVED),
+    ],
+)
+def test_times_come_as_text_or_number(claim: Any, kept: str) -> None:
+    """Seconds, milliseconds, micro- and nanoseconds are told from their size."""
+    assert one(mapping(), {"what": "a", "when": claim}).occurred_at == kept
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "[nonsense]\n",
+        "x = 1\n[targets]\n",
+        '[context]\nip = { path = "a", as = "colour" }\n',
+        '[context]\nip = { pth = "a" }\n',
+        '[[dispatch]]\nwhen = { path = "a", matches = "b" }\n',
+    ],
+)
+def test_wrong_files_are_refused(more: str) -> None:
+    """A mistake in a mapping file is found when it is compiled."""
+    with pytest.raises((ConfigError, tomllib.TOMLDecodeError)):
+        mapping(more)
