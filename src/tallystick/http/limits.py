@@ -1,0 +1,133 @@
+"""Request bodies within bounds: bytes as sent, bytes after decompression, and the ratio between them.
+
+Output is produced in small pieces and counted before more is made, so a bomb costs at most one piece above its cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import zstandard
+
+from tallystick.config import IngestLimits
+from tallystick.http.problem import Problem
+
+Receive = Callable[[], Awaitable[Any]]
+
+_PIECE = 256 * 1024
+_GZIP = 31  # zlib's window bits for "a gzip header must follow"
+# A zstd block of 4 bytes can stand for 128 KiB, and the library has no bound on output: feed few bytes at a time.
+_ZSTD_FEED = 512
+_ZSTD_WINDOW_MAX = 16 * 2**20
+_RATIO_FREE = 2**20
+_INLINE_MAX = 64 * 1024
+
+
+class ClientGoneError(Problem):
+    """The client closed the connection before its body was whole; nobody reads the answer."""
+
+    def __init__(self) -> None:
+        super().__init__(400, "client_gone", "the connection was closed before the body was whole")
+
+
+class BodyReader:
+    """Reads whole request bodies within ``limits``."""
+
+    def __init__(self, limits: IngestLimits) -> None:
+        self._limits = limits
+
+    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The body of an ASGI request, decompressed; ``headers`` have lower-case names.
+
+        Raises Problem 413 (too large), 415 (encoding unknown), 400 (damaged), ClientGoneError. Compressed bodies over 64 KiB
+        are decompressed in a thread.
+        """
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower().decode("latin-1")
+        if encoding not in ("identity", "gzip", "x-gzip", "zstd"):
+            raise Problem(
+                415,
+                "encoding_unknown",
+                f"Content-Encoding {encoding[:32]!r} is not supported",
+                headers={"accept-encoding": "gzip, zstd"},
+            )
+        body = await _collect(receive, self._limits.body.bytes)
+        if encoding == "identity":
+            return body
+        if len(body) <= _INLINE_MAX:
+            return decompress(body, encoding, self._limits)
+        return await asyncio.get_running_loop().run_in_executor(None, decompress, body, encoding, self._limits)
+
+
+def decompress(body: bytes, encoding: str, limits: IngestLimits) -> bytes:
+    """The plain bytes of a gzip (any number of members) or zstd (any number of frames) body. Raises Problem 400, 413."""
+    cap = min(limits.decompressed.bytes, max(_RATIO_FREE, limits.ratio * len(body)))
+    pieces, size = [], 0
+    for piece in _unzstd(body) if encoding == "zstd" else _gunzip(body):
+        size += len(piece)
+        if size > cap:
+            raise Problem(
+                413,
+                "body_too_large",
+                f"the body grows past {cap} bytes when it is decompressed (limits: {limits.decompressed.bytes} bytes, ratio {limits.ratio})",
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _collect(receive: Receive, cap: int) -> bytes:
+    pieces, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > cap:
+            raise Problem(413, "body_too_large", f"the body is larger than {cap} bytes", headers={"connection": "close"})
+        pieces.append(piece)
+        if not message.get("more_body", False):
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _gunzip(body: bytes) -> Iterator[bytes]:
+    rest = body
+    while rest:
+        member = zlib.decompressobj(_GZIP)
+        while not member.eof:
+            try:
+                piece = member.decompress(rest, _PIECE)
+            except zlib.error:
+                raise _damaged("gzip") from None
+            rest = member.unconsumed_tail
+            if not piece and not rest and not member.eof:
+                raise _damaged("gzip")
+            yield piece
+        rest = member.unused_data
+    if not body:
+        raise _damaged("gzip")
+
+
+def _unzstd(body: bytes) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX)
+    frame, at = decompressor.decompressobj(), 0
+    is_whole = False
+    while at < len(body):
+        if is_whole:
+            frame, is_whole = decompressor.decompressobj(), False
+        piece_in = body[at : at + _ZSTD_FEED]
+        try:
+            piece = frame.decompress(piece_in)
+        except zstandard.ZstdError:
+            raise _damaged("zstd") from None
+        is_whole = frame.eof
+        at += len(piece_in) - (len(frame.unused_data) if is_whole else 0)
+        yield piece
+    if not is_whole:
+        raise _damaged("zstd")
+
+
+def _damaged(encoding: str) -> Problem:
+    return Problem(400, "encoding_damaged", f"the body is not whole {encoding} data, or other bytes follow it")

@@ -1,0 +1,297 @@
+"""uvicorn's HTTP/1.1 protocol with deadlines, caps and a clean end (RELIABILITY "Hostile inputs").
+
+Where a connection is, and what may pass before something must happen
+
+    idle      idle_time     no request has begun: closed
+    head      head_time     request line and headers are coming: 408
+    body      body_time     the body is coming: 408, or closed when the answer has begun
+    waiting   none          the request is whole, the answer is being made
+    linger    2 s           refused: the answer is out, what still comes is thrown away until the other side closes
+
+1. Deadlines are times on the connection; one sweep a second over all of them keeps them. A request costs no timer.
+2. A head over its size or number of headers is 431; a Content-Length over the limit is 413 before any of the body is read.
+   Malformed lengths, two lengths, a length with chunks: refused by the parser, 400. Two Host or Authorization headers: 400.
+3. Past the connection caps, in all and for one address, the newcomer gets 503; those that are there are served.
+4. A refusal with a body still on its way is followed by half a close, not a close: closing with unread bytes sends a reset
+   that can destroy the answer before the sender reads it (RFC 9112 section 9.6).
+5. An answer that its reader does not take is given up after idle_time.
+
+To be used with uvicorn's ``ws="none"``, ``proxy_headers=False`` (no header of a sender changes who it seems to be) and
+``server_header=False``; its ``timeout_keep_alive`` has no effect, idle_time takes its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import uuid
+from collections import Counter
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tallystick.config import IngestLimits
+from tallystick.http.problem import Problem
+from tallystick.http.security import with_security_headers
+
+_LINGER_S = 2.0
+_SWEEP_S = 1.0
+_SINGLE_HEADERS = (b"host", b"authorization", b"content-type", b"content-encoding")
+
+
+class Phase(enum.IntEnum):
+    """See the table in the module's text."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    WAITING = 3
+    LINGER = 4
+
+
+class Connections:
+    """All connections of one listener: counts for the caps, and the sweep that keeps the deadlines."""
+
+    def __init__(self, limits: IngestLimits) -> None:
+        self.limits = limits
+        self.refused = 0
+        self._open: set[LimitedProtocol] = set()
+        self._by_address: Counter[str] = Counter()
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._sweep_s = min(_SWEEP_S, *(time.seconds / 4 for time in (limits.head_time, limits.body_time, limits.idle_time)))
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def admit(self, connection: LimitedProtocol, address: str) -> bool:
+        """Count a connection in; False when a cap is reached."""
+        if len(self._open) >= self.limits.connections or self._by_address[address] >= self.limits.connections_per_address:
+            self.refused += 1
+            return False
+        self._open.add(connection)
+        if address:
+            self._by_address[address] += 1
+        if self._sweep_handle is None:
+            self._sweep_handle = connection.loop.call_later(self._sweep_s, self._sweep, connection.loop)
+        return True
+
+    def leave(self, connection: LimitedProtocol, address: str) -> None:
+        """Count a connection out."""
+        if connection in self._open:
+            self._open.discard(connection)
+            self._by_address[address] -= 1
+            if self._by_address[address] <= 0:
+                del self._by_address[address]
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in list(self._open):
+            connection.keep_deadlines(now)
+        self._sweep_handle = loop.call_later(self._sweep_s, self._sweep, loop) if self._open else None
+
+
+class _Outlet:
+    """The transport as uvicorn sees it: closing with a body on its way lingers first (rule 4)."""
+
+    __slots__ = ("_protocol", "_transport", "get_extra_info", "pause_reading", "resume_reading", "write")
+
+    def __init__(self, transport: asyncio.Transport, protocol: LimitedProtocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.write = transport.write
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def is_closing(self) -> bool:
+        return self._protocol.phase is Phase.LINGER or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._protocol.phase is Phase.BODY and not self._transport.is_closing():
+            self._protocol.linger()
+        elif self._protocol.phase is not Phase.LINGER:
+            self._transport.close()
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. Made by uvicorn through `limited_protocol`."""
+
+    table: Connections
+    phase = Phase.IDLE
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        self._head_bytes = 0
+        self._unparsed_bytes = 0
+        self._refusal: Problem | None = None
+        self._write_due = 0.0
+        self._due = 0.0
+        super().connection_made(_Outlet(transport, self))  # type: ignore[arg-type]
+        self._address = self.client[0] if self.client else ""
+        if not self.table.admit(self, self._address):
+            self.refuse(Problem(503, "too_many_connections", "too many connections", headers={"retry-after": "1"}))
+            transport.close()
+            return
+        self._enter(Phase.IDLE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.table.leave(self, self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is Phase.LINGER:
+            return
+        is_first = self.phase is Phase.IDLE
+        if self.phase is Phase.HEAD:
+            self._unparsed_bytes += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # No upgrade is offered; the answer ends the connection, since the parser takes no further request.
+            self.cycle.keep_alive = False
+        except httptools.HttpParserError:
+            self.refuse(self._refusal or Problem(400, "http_malformed", "this is no well-formed HTTP/1.1 request"))
+            return
+        if is_first and self.phase is Phase.HEAD:
+            self._unparsed_bytes = len(data)
+        if self.phase is Phase.HEAD and self._unparsed_bytes > self.table.limits.head.bytes:
+            self.refuse(_head_too_large())
+
+    def eof_received(self) -> None:
+        if self.phase is Phase.LINGER:
+            self._transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = self._unparsed_bytes = 0
+        self._enter(Phase.HEAD)
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._count_head(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self._count_head(len(name) + len(value) + 4)
+        if len(self.headers) > self.table.limits.headers:
+            self._fail(Problem(431, "headers_too_many", f"more than {self.table.limits.headers} headers"))
+
+    def on_headers_complete(self) -> None:
+        self._check_headers()
+        self._enter(Phase.BODY)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
+            self._enter(Phase.IDLE)
+        else:
+            self._enter(Phase.WAITING)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, with the idle deadline in place of a timer for each response."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+        elif self.phase is Phase.WAITING:
+            self._enter(Phase.IDLE)
+
+    def pause_writing(self) -> None:
+        self._write_due = self.loop.time() + self.table.limits.idle_time.seconds
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._write_due = 0.0
+        super().resume_writing()
+
+    def keep_deadlines(self, now: float) -> None:
+        """Act on what is due at ``now`` (loop time)."""
+        if self._write_due and now >= self._write_due:
+            self._transport.abort()
+        elif not self._due or now < self._due:
+            return
+        elif self.phase is Phase.LINGER:
+            self._transport.abort()
+        elif self.phase is Phase.HEAD:
+            self.refuse(Problem(408, "head_timeout", "the request head did not arrive in time"))
+        elif self.phase is Phase.BODY and not self.cycle.response_started:
+            self.refuse(Problem(408, "body_timeout", "the request body did not arrive in time"))
+        else:
+            self._transport.close()
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer ``problem`` and end the connection; the application, if it runs, hears that the client is gone."""
+        is_answered = self.phase is Phase.BODY and self.cycle is not None and self.cycle.response_started
+        if (
+            self.pipeline
+            or is_answered
+            or (self.phase is Phase.HEAD and self.cycle is not None and not self.cycle.response_complete)
+        ):
+            # An earlier answer is still being written on this connection: nothing may be put in between.
+            self._transport.close()
+        else:
+            self._transport.write(_answer(problem, is_tls=self.scheme == "https"))
+            self.linger()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+
+    def linger(self) -> None:
+        """Say that no more is sent, and read on for a moment without looking (rule 4)."""
+        self._enter(Phase.LINGER)
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        if phase is Phase.WAITING:
+            self._due = 0.0
+            return
+        limits = self.table.limits
+        times = (limits.idle_time.seconds, limits.head_time.seconds, limits.body_time.seconds, 0.0, _LINGER_S)
+        self._due = self.loop.time() + times[phase]
+
+    def _count_head(self, size: int) -> None:
+        self._head_bytes += size
+        self._unparsed_bytes = 0
+        if self._head_bytes > self.table.limits.head.bytes:
+            self._fail(_head_too_large())
+
+    def _check_headers(self) -> None:
+        names = [name for name, _ in self.headers]
+        for name in _SINGLE_HEADERS:
+            if names.count(name) > 1:
+                self._fail(Problem(400, "header_repeated", f"the header {name.decode()} is given more than once"))
+        if b"host" not in names and self.parser.get_http_version() == "1.1":
+            self._fail(Problem(400, "host_missing", "the header host is missing"))
+        if b"content-length" in names:
+            length = int(self.headers[names.index(b"content-length")][1])
+            if length > self.table.limits.body.bytes:
+                limit = self.table.limits.body.bytes
+                self._fail(Problem(413, "body_too_large", f"the body has {length} bytes; the limit is {limit}"))
+
+    def _fail(self, problem: Problem) -> None:
+        """Leave the parser: what is raised in a callback ends `feed_data` with an HttpParserError."""
+        self._refusal = problem
+        raise problem
+
+
+def limited_protocol(limits: IngestLimits) -> type[LimitedProtocol]:
+    """A protocol class for one listener, with its own table of connections (attribute ``table``)."""
+    return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits)})
+
+
+def _head_too_large() -> Problem:
+    return Problem(431, "head_too_large", "the request line and headers are too large")
+
+
+def _answer(problem: Problem, *, is_tls: bool) -> bytes:
+    body = problem.body(uuid.uuid4().hex)
+    lines = with_security_headers([*problem.header_lines(body), (b"connection", b"close")], is_tls=is_tls)
+    head = b"".join(b"%b: %b\r\n" % line for line in lines)
+    return b"".join((STATUS_LINE[problem.status], head, b"\r\n", body))
