@@ -5,12 +5,13 @@
 3. The head that the key directory remembers is in the root log.
 4. Every tenant's trees: head's signature by an introduced key, level files, and every head that the root log quotes.
 5. Account entries: each is the leaf it claims to be.
-6. The archive: manifests signed, chunks as their manifests name them, every line the leaf it claims to be.
-7. The journal: no damage, nothing acknowledged missing at its end, every line the leaf it claims to be.
+6. The journal: no damage, nothing acknowledged missing at its end, every line the leaf it claims to be.
+7. The archive: manifests signed, chunks as their manifests name them, every line the leaf it claims to be.
 8. Absences: every leaf without a line is excused by an entry that stands to reason.
 
 Nothing is written. The caller brings keys and a reader of the archive where it has them; what it has not becomes
-``not_proven`` and status 5, never a silent pass.
+``not_proven`` and status 5, never a silent pass. A running server can be verified too: heads are read first, and the
+journal before the archive, so what leaves the journal meanwhile is found in the archive.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class _Verification:
             ("remembered head", self.check_remembered),
             ("trees", self.check_trees),
             ("account entries", self.check_accounts),
-            ("archive", self.check_archive),
             ("journal", self.check_journal),
+            ("archive", self.check_archive),
             ("absences", self.check_absences),
         )
         for title, step in steps:
@@ -192,8 +193,16 @@ class _Verification:
             tree.close()
         return f"{count} entries"
 
-    def check_archive(self) -> str:
+    def check_journal(self) -> str:
         """Step 6."""
+        if self.evidence.journal is None:
+            self.report.not_proven.append("content: without its keys the journal was not read")
+            return "not read"
+        promised = max([self.view.mark, *(head.mark for head in self.heads.heads.values())])
+        return check_journal(self.evidence.journal, self.evidence.data_dir, self.trees, promised, self.report)
+
+    def check_archive(self) -> str:
+        """Step 7."""
         chunks = self.evidence.chunks
         if chunks is None:
             self.report.not_proven.append("content: the archive was not read")
@@ -204,14 +213,6 @@ class _Verification:
         if not keys and good:
             self.report.not_proven.append("archive: no key for manifests is introduced in the root log")
         return f"{good} chunks"
-
-    def check_journal(self) -> str:
-        """Step 7."""
-        if self.evidence.journal is None:
-            self.report.not_proven.append("content: without its keys the journal was not read")
-            return "not read"
-        promised = max([self.view.mark, *(head.mark for head in self.heads.heads.values())])
-        return check_journal(self.evidence.journal, self.evidence.data_dir, self.trees, promised, self.report)
 
     def check_absences(self) -> str:
         """Step 8."""

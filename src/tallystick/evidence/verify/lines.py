@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from tallystick.errors import IntegrityError, TallystickError
+from tallystick.errors import IntegrityError, NotFoundError, TallystickError
 from tallystick.evidence.entry import event_hashes
 from tallystick.evidence.heads import Head
 from tallystick.evidence.manifest import Manifest, indexes_digest, open_manifest, read_manifest
@@ -82,16 +82,23 @@ def check_chunks(
     source: ChunkSource, trees: dict[str, EventTree], keys: Sequence[VerifierKey], report: Report, *, is_open: bool = True
 ) -> int:
     """Manifests, chunks as stored, and (``is_open``) every line in them. Returns the number of chunks that hold. Adds problems."""
+    names = set(source.names())
     manifests = _read_manifests(source, keys, report)
+    for name in sorted(names - set(manifests)):
+        _check_orphan(source, name, report)
     replaced = {chunk_id for manifest in manifests.values() for chunk_id in manifest.replaces}
-    good = 0
-    for name in sorted(set(source.names()) - set(manifests)):
-        report.fail("a chunk has no manifest, or is listed and not there", name)
-    for name, manifest in sorted(manifests.items()):
+    waiting, good = sorted(manifests.items(), reverse=True), 0
+    while waiting:
+        name, manifest = waiting.pop()
         before = len(report.problems)
         try:
             size, digest = source.digest(name)
-        except TallystickError as error:
+        except NotFoundError as error:
+            if manifest.chunk_id not in replaced:  # perhaps merged since the manifests were listed
+                fresh = {key: value for key, value in _read_manifests(source, keys, report).items() if key not in manifests}
+                manifests |= fresh
+                waiting += fresh.items()
+                replaced |= {chunk_id for value in fresh.values() for chunk_id in value.replaces}
             if manifest.chunk_id not in replaced:
                 report.fail(f"a chunk with the indexes {manifest.first} to {manifest.last} is missing: {error.message}", name)
             continue
@@ -101,6 +108,18 @@ def check_chunks(
             _check_chunk(source, manifest, trees, report)
         good += len(report.problems) == before
     return good
+
+
+def _check_orphan(source: ChunkSource, name: str, report: Report) -> None:
+    """A chunk that no manifest vouches for proves nothing; one that the catalog counts on must at least be there."""
+    try:
+        source.digest(name)
+    except NotFoundError as error:
+        report.fail(f"a chunk and its manifest are missing: {error.message}", name)
+    else:
+        report.notes.append(
+            f"a chunk has no manifest (its writing was cut short, or the manifest was removed) and was not counted: {name}"
+        )
 
 
 def _read_manifests(source: ChunkSource, keys: Sequence[VerifierKey], report: Report) -> dict[str, Manifest]:
