@@ -180,12 +180,13 @@ async def list_dead_letters(
         require_sight(caller, tenant)
     if destination is not None and destination not in deps.config.destinations:
         raise no_such("destination")
-    return await deps.reads.run(lambda: _list_letters(deps, caller, tenant, destination, letter_state, after, limit))
+    return await deps.reads.run(lambda: list_letters(deps, caller, tenant, destination, letter_state, after, limit))
 
 
-def _list_letters(
+def list_letters(
     deps: DepsDep, caller: CallerDep, tenant: str | None, destination: str | None, state: Any, after: str | None, limit: int
 ) -> LetterList:
+    """One page of letters. Blocking. Raises the 400 problem for an unknown ``after``."""
     names = [name for name in deps.dead_letters.destinations() if destination in (None, name)]
     is_past = after is None
     rows: list[LetterView] = []

@@ -29,8 +29,8 @@ class InnerDoor:
         """Append to ``tenant``; the answer has ``accepted`` and ``receipts``. Returns after fdatasync."""
         return await self._call("POST", "/events", {"tenant": tenant, "events": events})
 
-    async def append_records(self, source: str, tenant: str | None, records: list[bytes]) -> dict[str, Any]:
-        """Send raw records (base64 in the JSON) through ``source``'s mapping again (a replay out of quarantine)."""
+    async def append_records(self, source: str, tenant: str | None, records: list[str]) -> dict[str, Any]:
+        """Send raw records through ``source``'s mapping again (a replay out of quarantine). TerminalError when they still are no events."""
         return await self._call("POST", "/records", {"source": source, "tenant": tenant, "records": records})
 
     async def create_tenant(self, name: str) -> dict[str, Any]:

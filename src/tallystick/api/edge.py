@@ -14,6 +14,7 @@ from tallystick.api.caller import Caller
 from tallystick.api.problems import problem_of
 from tallystick.errors import TransientError
 from tallystick.http.problem import Problem
+from tallystick.http.security import with_security_headers
 from tallystick.telemetry import log
 
 Scope = Any
@@ -22,18 +23,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS = (
-    (b"content-security-policy", CONTENT_SECURITY_POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
-_HSTS = (b"strict-transport-security", b"max-age=31536000")
 _BEARER = ((b"www-authenticate", b'Bearer realm="tallystick"'),)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -57,11 +46,11 @@ class Edge:
     def __init__(self, app: App, door: Door, *, is_tls: bool) -> None:
         self._app = app
         self._door = door
-        self._headers = (*_HEADERS, _HSTS) if is_tls else _HEADERS
+        self._is_tls = is_tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex
-        reply = _Reply(send, self._headers, is_head=scope["method"] == "HEAD")
+        reply = _Reply(send, is_tls=self._is_tls, is_head=scope["method"] == "HEAD")
         try:
             if scope["method"] not in METHODS:
                 raise Problem(
@@ -100,9 +89,9 @@ class Edge:
 class _Reply:
     """The sending side of one exchange: adds headers, and for HEAD drops every body."""
 
-    def __init__(self, send: Send, headers: Iterable[tuple[bytes, bytes]], *, is_head: bool) -> None:
+    def __init__(self, send: Send, *, is_tls: bool, is_head: bool) -> None:
         self._send = send
-        self._headers = tuple(headers)
+        self._is_tls = is_tls
         self.is_head = is_head
         self.is_started = False
         self._is_ended = False
@@ -110,11 +99,7 @@ class _Reply:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.is_started = True
-            present = {name.lower() for name, _ in message["headers"]}
-            extra = [pair for pair in self._headers if pair[0] not in present]
-            if b"cache-control" not in present:
-                extra.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": [*message["headers"], *extra]}
+            message = {**message, "headers": with_security_headers(message["headers"], is_tls=self._is_tls)}
         elif self.is_head:
             if self._is_ended:
                 return

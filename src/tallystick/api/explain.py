@@ -17,7 +17,7 @@ async def explain_event(deps: ApiDeps, tenant: str, event_id: str, found: Found)
     deps.heads.refresh()
     head = deps.heads.head(event_origin(deps.server_name, handle))
     marks = await deps.reads.run(deps.marks)
-    destinations, reason = await _destinations(deps, tenant, found.index)
+    destinations, reason = await _destinations(deps, handle, found.index)
     answer: dict[str, Any] = {
         "id": event_id,
         "tenant": tenant,
@@ -34,11 +34,11 @@ async def explain_event(deps: ApiDeps, tenant: str, event_id: str, found: Found)
     return answer
 
 
-async def _destinations(deps: ApiDeps, tenant: str, index: int) -> tuple[dict[str, Any], str]:
+async def _destinations(deps: ApiDeps, handle: str, index: int) -> tuple[dict[str, Any], str]:
     if not deps.config.destinations:
         return {}, ""
     try:
-        answer = await deps.reads.run(lambda: deps.control("explain", tenant=tenant, index=index))
+        answer = await deps.reads.run(lambda: deps.control("explain", handle=handle, index=index))
     except TransientError as error:
         return {}, str(error)
     return dict(answer), ""

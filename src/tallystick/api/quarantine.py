@@ -130,6 +130,10 @@ async def replay_record(deps: ApiDeps, caller: Caller, record_id: int, request_i
     if found.is_replayed:
         raise Problem(409, "already_settled", "this record was replayed already")
     tenant = _tenant_of(deps, found)
+    try:
+        text = found.record.data.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(422, "not_text", "this record is not UTF-8 and cannot become an event; download it instead") from error
     await deps.auditor.record(
         caller,
         "quarantine.replay",
@@ -138,10 +142,7 @@ async def replay_record(deps: ApiDeps, caller: Caller, record_id: int, request_i
         request_id=request_id,
         details={"source": found.record.source},
     )
-    answer = await deps.door.append_records(found.record.source, tenant, [found.record.data])
-    if answer.get("quarantined"):
-        reason = answer["quarantined"][0]
-        raise Problem(422, "still_invalid", f"it still is no event: {reason.get('message', reason.get('code', ''))}")
+    answer = await deps.door.append_records(found.record.source, tenant, [text])
     await deps.reads.run(lambda: deps.quarantine.mark_replayed([record_id]))
     return {"id": record_id, "done": "replay", "accepted": answer.get("accepted", 0), "duplicates": answer.get("duplicates", 0)}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from litestar import get
@@ -81,7 +82,8 @@ def follower_reasons(deps: ApiDeps) -> list[str]:
             reasons.append(f"{role}: silent for {age:.0f} s")
         if page.get("reason"):
             reasons.append(f"{role}: {page['reason']}")
-        reasons += [f"{role}: {reason}" for reason in page.get("reasons") or []]
+        own = (reason for reason in page.get("reasons") or [] if reason.partition(":")[0] not in deps.config.destinations)
+        reasons += [f"{role}: {reason}" for reason in own]
     return reasons
 
 
@@ -109,30 +111,31 @@ async def destination_rows(deps: ApiDeps, caller: Caller) -> dict[str, dict[str,
 
 
 def _destination(table: dict[str, Any], page: dict[str, Any] | None, caller: Caller) -> dict[str, Any]:
-    row: dict[str, Any] = {
+    page = page or {"state": "unknown", "reason": "the dispatcher has not reported it yet"}
+    counts = page if caller.is_server_wide else _sum(page, caller)
+    return {
         "type": table.get("type"),
-        "guarantee": (page or {}).get("guarantee", ""),
-        "state": (page or {}).get("state", "unknown"),
-        "reason": (page or {}).get("reason") or ("" if page else "the dispatcher has not reported it yet"),
-        "delivered": 0,
-        "filtered": {},
-        "dead_lettered": 0,
-        "pending": 0,
-        "lag_seconds": float((page or {}).get("lag_seconds") or 0.0),
-        "last_success": (page or {}).get("last_success"),
+        "guarantee": page.get("guarantee", ""),
+        "state": page.get("state", "unknown"),
+        "reason": page.get("reason") or "",
+        "delivered": counts.get("delivered", 0),
+        "filtered": counts.get("filtered", {}),
+        "dead_lettered": counts.get("dead_lettered", 0),
+        "pending": counts.get("pending", 0),
+        "lag_seconds": float(page.get("lag_seconds") or 0.0),
+        "last_success": page.get("last_success"),
     }
-    for tenant, account in ((page or {}).get("accounts") or {}).items():
+
+
+def _sum(page: dict[str, Any], caller: Caller) -> dict[str, Any]:
+    """The account over the tenants that the caller sees."""
+    totals: Counter[str] = Counter()
+    filtered: Counter[str] = Counter()
+    for tenant, account in (page.get("tenants") or {}).items():
         if caller.sees(tenant):
-            row["delivered"] += account.get("delivered", 0)
-            row["pending"] += account.get("pending", 0)
-            row["dead_lettered"] += _sum(account.get("dead_lettered", 0))
-            for name, count in (account.get("filtered") or {}).items():
-                row["filtered"][name] = row["filtered"].get(name, 0) + count
-    return row
-
-
-def _sum(counts: Any) -> int:
-    return sum(counts.values()) if isinstance(counts, dict) else int(counts)
+            totals.update({name: account[name] for name in ("delivered", "dead_lettered", "pending")})
+            filtered.update(account["filtered"])
+    return {**totals, "filtered": dict(filtered)}
 
 
 HANDLERS = [get_status]

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tallystick.console.sentence import Part, build_sentence, quote_value
+from tallystick.console.text import shorten_counted
 
 MARKS = {"success": "", "failure": "!", "denied": "✗", "unknown": "·"}
 _SKEW_S = 2.0
@@ -65,7 +66,7 @@ def _read_moment(text: str) -> datetime | None:
 
 def _when(moment: datetime, now: datetime) -> str:
     age = (now - moment).total_seconds()
-    if 0 <= age < 60:
+    if -5 <= age < 60:
         return "now"
     if 0 <= age < 3_600:
         return f"{int(age // 60)} min"
@@ -121,7 +122,7 @@ def context_facts(event: dict[str, Any]) -> list[tuple[str, list[Part]]]:
     for section in ("metadata", "enrichment"):
         values = event.get(section)
         for name, value in values.items() if isinstance(values, dict) else ():
-            facts.add(_short(name, 60), _mono(value if isinstance(value, str) else _json(value)))
+            facts.add(shorten_counted(name, 60), _mono(value if isinstance(value, str) else _json(value)))
     source, ingest = event.get("source") or {}, event.get("ingest") or {}
     facts.add(
         "source",
@@ -156,7 +157,7 @@ def view_changes(event: dict[str, Any]) -> list[ChangeView]:
     return [
         ChangeView(
             op=str(change.get("op", "")),
-            path=_short(change.get("path", ""), _TEXT_MAX),
+            path=shorten_counted(change.get("path", ""), _TEXT_MAX),
             before=_value(change, "before"),
             after=_value(change, "after"),
             masked=bool(change.get("masked")) or any(path.startswith(f"/changes/{place}/") for path in rules),
@@ -177,33 +178,28 @@ def _add_times(facts: Facts, event: dict[str, Any]) -> None:
 def _named(thing: dict[str, Any], path: str) -> list[Part | None]:
     """Name, id and type of an actor or target, the id a link."""
     name, email, id_ = thing.get("name"), thing.get("email"), str(thing.get("id", ""))
-    lead = f"{_short(name, 120)} · " if name and name != id_ else ""
+    lead = f"{shorten_counted(name, 120)} · " if name and name != id_ else ""
     return [_plain(lead), _link(id_, path), _plain(email, " · ") if email != id_ else None, _plain(thing.get("type"), " · ")]
 
 
 def _plain(value: Any, lead: str = "") -> Part | None:
-    return Part(f"{lead}{_short(value, _TEXT_MAX)}") if value not in (None, "") else None
+    return Part(f"{lead}{shorten_counted(value, _TEXT_MAX)}") if value not in (None, "") else None
 
 
 def _mono(value: Any, lead: str = "") -> Part | None:
-    return Part(f"{lead}{_short(value, _TEXT_MAX)}", kind="mono") if value not in (None, "") else None
+    return Part(f"{lead}{shorten_counted(value, _TEXT_MAX)}", kind="mono") if value not in (None, "") else None
 
 
 def _link(value: Any, path: str) -> Part | None:
-    return Part(_short(value, 200), f"{path}:{quote_value(str(value))}") if value not in (None, "") else None
+    return Part(shorten_counted(value, 200), f"{path}:{quote_value(str(value))}") if value not in (None, "") else None
 
 
 def _value(change: dict[str, Any], side: str) -> str | None:
     if side not in change:
         return None
     value = change[side]
-    return _short(value if isinstance(value, str) else _json(value), _VALUE_MAX)
+    return shorten_counted(value if isinstance(value, str) else _json(value), _VALUE_MAX)
 
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _short(value: Any, limit: int) -> str:
-    text = str(value)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from tallystick.console.text import shorten
+
 _NAME_MAX = 80
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_@.-]*")
@@ -89,11 +91,11 @@ def _action_parts(event: dict[str, Any], targets: list[dict[str, Any]]) -> list[
     primary = targets[0] if targets else None
     if not verb or outcome == "denied":
         lead = {"denied": " was denied ", "failure": " failed at "}.get(outcome, ": ")
-        quoted = [Part(lead), Part(action, f"action:{quote_value(action)}", "action")]
+        quoted = [Part(lead), Part(_short(action), f"action:{quote_value(action)}", "verb")]
         return quoted + ([Part(" on "), *_target(primary)] if primary else []) + _where(targets)
     past, preposition = _VERBS[verb]
     phrase = f" failed to {_base(verb)}" if outcome == "failure" else f" {past}"
-    parts = [Part(phrase, f"action:{quote_value(action)}", "action")]
+    parts = [Part(phrase, f"action:{quote_value(action)}", "verb")]
     count = _count(event)
     detail = _detail(event, noun)
     same = primary is not None and _same_word(noun, str(primary.get("type", "")))
@@ -118,8 +120,9 @@ def split_action(action: str) -> tuple[str, str]:
     words = [word.lower() for word in _WORDS.findall(segments[-1])]
     if not words:
         return "", ""
-    if "".join(words[-2:]) in ("login", "logout", "signin"):
-        return ("logout" if words[-1] == "out" else "login"), ""
+    last = "".join(words[-2:])
+    if last.endswith(("login", "logout", "signin", "signout")):
+        return ("logout" if last.endswith("out") else "login"), ""
     for place in (0, -1):
         verb = words[place] if words[place] in _VERBS else _PAST.get(words[place], "")
         if verb:
@@ -187,5 +190,4 @@ def _detail(event: dict[str, Any], noun: str) -> str:
 
 
 def _short(value: Any, limit: int = _NAME_MAX) -> str:
-    text = str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return shorten(value, limit)

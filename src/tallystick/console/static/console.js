@@ -134,11 +134,11 @@ for (const select of document.querySelectorAll("select[data-submit]")) {
 }
 
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("[data-copy], [data-copy-from]");
+  const button = event.target.closest("[data-copy], [data-copy-url]");
   if (!button) return;
-  const text = button.dataset.copy ?? document.getElementById(button.dataset.copyFrom).textContent;
   const before = button.textContent;
   try {
+    const text = button.dataset.copy ?? await (await fetch(button.dataset.copyUrl)).text();
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
@@ -147,8 +147,11 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = before; }, 1500);
 });
 
-for (const button of document.querySelectorAll("[data-confirm]")) {
-  button.addEventListener("click", (event) => { if (!confirm(button.dataset.confirm)) event.preventDefault(); });
+// the form of a choice posts to the place that the choice names
+for (const select of document.querySelectorAll("select[data-action-of]")) {
+  const follow = () => { select.form.action = select.dataset.actionOf.replace("{}", encodeURIComponent(select.value)); };
+  select.addEventListener("change", follow);
+  follow();
 }
 
 // --- brushing over the histogram --------------------------------------------------------------------------------------
