@@ -14,6 +14,9 @@ and everything inside Raw members beyond syntax. Three facts close the gap for a
 
 A batch that fails is compacted and tried once more (senders that write blanks do so everywhere); then each record goes
 alone, where `strict.is_plainly_strict` and `strict.check_strict` decide. Nothing here accepts what `check_strict` refuses.
+
+Memory: plain values take up to thirty times their text, so a body is worked on in parts of at most `_PART_BYTES`, records
+over the limit are refused before anything is made of them, and lines and elements are counted before they are cut.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ _BOM = b"\xef\xbb\xbf"
 _STRUCTURE = b'{}[]"'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _SAMPLE_STEP = 16
+_PART_BYTES = 1 << 20
+_COMMAS_PER_EVENT = 20
 _FOUR_DIGITS = re.compile(rb"[0-9]{4}")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -142,15 +147,28 @@ class EventReader:
         """The same for records that were split already; without ``lines`` they are numbered from 1."""
         if lines is None:
             lines = range(1, len(records) + 1)
+        batch = ReadBatch()
+        start = 0
+        for end in _part_ends(records):
+            self._read_part(records[start:end], lines[start:end], batch)
+            start = end
+        return batch
+
+    def _read_part(self, records: list[bytes], lines: Sequence[int], batch: ReadBatch) -> None:
         events = self._read_fast(records)
-        if events is not None:
-            return ReadBatch(events, records, list(lines))
-        try:
-            compacted = list(map(strict.compact, records))
-        except _SYNTAX:
-            return self._read_each(records, lines)
-        events = self._read_fast(compacted) if compacted != records else None
-        return self._read_each(records, lines) if events is None else ReadBatch(events, compacted, list(lines))
+        contents = records
+        if events is None:
+            try:
+                contents = list(map(strict.compact, records))
+            except _SYNTAX:
+                return self._read_each(records, lines, batch)
+            events = self._read_fast(contents) if contents != records else None
+        if events is None:
+            return self._read_each(records, lines, batch)
+        batch.events += events
+        batch.contents += contents
+        batch.lines += lines
+        return None
 
     def _split(self, body: bytes, shape: Shape) -> tuple[list[bytes], Sequence[int]]:
         """The records of a body and their numbers. Raises EventInvalidError when the body as a whole is at fault."""
@@ -159,25 +177,32 @@ class EventReader:
         if not body.strip():
             raise EventInvalidError("the body is empty; send one event, an array or NDJSON", code="json_invalid")
         if shape == "ndjson":
+            if body.count(b"\n") > 2 * self.limits.events:
+                raise self._too_many()
             records, lines = split_lines(body)
         else:
+            if shape == "array" and body.count(b",") > _COMMAS_PER_EVENT * self.limits.events:
+                raise self._too_many()
             records = _split_array(body, self.limits.depth) if shape == "array" else [body]
             lines = range(1, len(records) + 1)
         if len(records) > self.limits.events:
-            message = f"{len(records)} events in one body; at most {self.limits.events} are taken, send smaller batches"
-            raise EventInvalidError(message, code="too_many_events")
+            raise self._too_many()
         return records, lines
+
+    def _too_many(self) -> EventInvalidError:
+        message = f"more than {self.limits.events} events in one body; send smaller batches"
+        return EventInvalidError(message, code="too_many_events")
 
     def _read_fast(self, records: list[bytes]) -> list[Event] | None:
         """The events of records that are compact, strict and valid; None when at least one is not surely so."""
-        if not records:
-            return []
+        if max(map(len, records)) > self.limits.event_bytes:
+            return None
         try:
             events: list[Incoming] = list(map(_decode_event, records))
         except _SYNTAX:
             return None
         encoded = _encoder.encode_lines(events)
-        if len(encoded) != sum(map(len, records)) + len(records) or max(map(len, records)) > self.limits.event_bytes:
+        if len(encoded) != sum(map(len, records)) + len(records):
             return None
         if b"\\" in encoded and b"\\u0000" in encoded:
             return None
@@ -205,8 +230,7 @@ class EventReader:
         depth = self.limits.depth
         return _is_shallow(joined, depth - 2 if values else depth) or all(_openings(record) <= depth for record in records)
 
-    def _read_each(self, records: list[bytes], lines: Sequence[int]) -> ReadBatch:
-        batch = ReadBatch()
+    def _read_each(self, records: list[bytes], lines: Sequence[int], batch: ReadBatch) -> None:
         for record, line in zip(records, lines, strict=True):
             try:
                 event, content = self._read_one(record)
@@ -216,19 +240,17 @@ class EventReader:
             batch.events.append(event)
             batch.contents.append(content)
             batch.lines.append(line)
-        return batch
 
     def _read_one(self, record: bytes) -> tuple[Event, bytes]:
         """One record by itself. Raises EventInvalidError with the code and the pointer of its first fault."""
         try:
             content = strict.compact(record)
         except _SYNTAX:
-            strict.check_strict(record, self.limits.depth)
-            raise EventInvalidError("the text is not JSON", code="json_invalid") from None
-        if not strict.is_plainly_strict(content, self.limits.depth):
-            strict.check_strict(content, self.limits.depth)
+            raise _not_json(record, self.limits.depth, code="json_invalid") from None
         if len(content) > self.limits.event_bytes:
             raise EventInvalidError(_too_large(len(content), self.limits), code="event_too_large")
+        if not strict.is_plainly_strict(content, self.limits.depth):
+            strict.check_strict(content, self.limits.depth)
         try:
             event = _decode_event(content)
         except _SYNTAX as error:
@@ -267,12 +289,35 @@ def split_lines(body: bytes) -> tuple[list[bytes], Sequence[int]]:
     return [records[number - 1] for number in lines], lines
 
 
+def _part_ends(records: list[bytes]) -> list[int]:
+    """Where to cut ``records`` so that each part has about `_PART_BYTES`."""
+    if sum(map(len, records)) <= _PART_BYTES:
+        return [len(records)] if records else []
+    ends, size = [], 0
+    for place, record in enumerate(records, 1):
+        size += len(record)
+        if size >= _PART_BYTES or place == len(records):
+            ends.append(place)
+            size = 0
+    return ends
+
+
 def _split_array(body: bytes, depth: int) -> list[bytes]:
     try:
         return list(map(bytes, _decode_list(body)))
     except _SYNTAX:
-        strict.check_strict(body, depth + 1)
-        raise EventInvalidError("the body is not an array of events", code="event_not_object") from None
+        raise _not_json(body, depth + 1, code="event_not_object") from None
+
+
+def _not_json(text: bytes, depth: int, *, code: str) -> EventInvalidError:
+    """Why ``text`` cannot be read; ``code`` when it is JSON. Long texts are not walked: that would take seconds."""
+    if len(text) > _PART_BYTES:
+        return EventInvalidError("the text is not JSON", code="json_invalid")
+    try:
+        strict.check_strict(text, depth)
+    except EventInvalidError as error:
+        return error
+    return EventInvalidError("the body is not an array of events", code=code)
 
 
 def _set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
@@ -329,7 +374,7 @@ def _is_shallow(joined: bytes, levels: int) -> bool:
     Quotes are kept at first: a string without brackets leaves an empty pair, so a quote that stays means brackets inside
     strings, where counting them would prove nothing; escaped quotes would blur that, so they give up as well.
     """
-    if b'\\"' in joined:
+    if b"\\" in joined and b'\\"' in joined:
         return False
     brackets = joined.translate(None, _ALL_BUT_STRUCTURE).replace(b'""', b"")
     if b'"' in brackets:

@@ -36,6 +36,8 @@ _TOKEN = re.compile(
 )
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
+_ODD_NUMBER = re.compile(rb"[eE][+-]?[0-9]{3}|[0-9]{32}")
+"""Without it, and with no run of more than 64 digits, no number can be out of range or have more than 64 digits."""
 _DIGIT = re.compile(r"[0-9]")
 
 _decode = msgspec.json.Decoder().decode
@@ -53,7 +55,7 @@ def is_plainly_strict(text: bytes, depth_max: int) -> bool:
         return False
     try:
         if _encode(_decode(text)) != text:
-            json.loads(text, object_pairs_hook=_unique, parse_float=_check_number, parse_int=_check_number)
+            json.loads(text, object_pairs_hook=_unique, parse_float=_check_number if _ODD_NUMBER.search(text) else None)
     except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
         return False
     return True

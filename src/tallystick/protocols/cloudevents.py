@@ -26,7 +26,7 @@ from msgspec import Raw
 
 from tallystick.errors import EventInvalidError
 from tallystick.event.fields import ACTION, ID
-from tallystick.event.strict import check_strict
+from tallystick.event.strict import check_strict, compact, is_plainly_strict
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -34,7 +34,9 @@ BATCH = "application/cloudevents-batch+json"
 _REQUIRED = ("id", "source", "specversion", "type")
 _OWN_PLACE = ("id", "time", "type", "subject", "specversion", "data", "data_base64")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_DEPTH_MAX = 32
+_DEPTH_MAX = 33
+_BYTES_MAX = 1 << 21
+_ELEMENTS_MAX = 2_000_000
 _JSON_TYPE = re.compile(r"(application|text)/([\w.+-]+\+)?json", re.ASCII)
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -51,10 +53,11 @@ def read(media_type: str, headers: Mapping[bytes, bytes], body: bytes) -> list[b
     ``media_type`` has no parameters; header names are lower-case, as ASGI gives them.
     """
     if media_type == BATCH:
+        if body.count(b",") > _ELEMENTS_MAX:
+            raise EventInvalidError("too many events in one batch; send smaller ones", code="too_many_events")
         try:
             elements = _decode_list(body)
         except _SYNTAX:
-            check_strict(body, _DEPTH_MAX + 2)
             raise EventInvalidError("a batch of CloudEvents is a JSON array", code="event_not_object") from None
         return [_to_event(_members(bytes(element), line), line) for line, element in enumerate(elements, 1)]
     if media_type == STRUCTURED:
@@ -63,16 +66,18 @@ def read(media_type: str, headers: Mapping[bytes, bytes], body: bytes) -> list[b
 
 
 def _members(record: bytes, line: int) -> Members:
-    """The members of one structured event. A repeated attribute is refused: which of the two was meant?"""
+    """The members of one object that is strict JSON throughout. Raises EventInvalidError."""
+    if len(record) > _BYTES_MAX:
+        raise EventInvalidError(f"the CloudEvent has {len(record)} bytes", line=line, code="event_too_large")
     try:
         members = _decode_members(record)
-    except _SYNTAX:
-        check_strict(record, _DEPTH_MAX + 1)
-        raise EventInvalidError("a CloudEvent is a JSON object", line=line, code="event_not_object") from None
-    try:
-        check_strict(record, _DEPTH_MAX + 1)
+        if not is_plainly_strict(compact(record), _DEPTH_MAX):
+            check_strict(record, _DEPTH_MAX)
     except EventInvalidError as error:
         raise EventInvalidError(error.message, line=line, pointer=error.pointer, code=error.code) from None
+    except _SYNTAX:
+        check_strict(record, _DEPTH_MAX)
+        raise EventInvalidError("a CloudEvent is a JSON object", line=line, code="event_not_object") from None
     return members
 
 

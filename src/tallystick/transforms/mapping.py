@@ -47,6 +47,10 @@ from tallystick.transforms.unwrap import unwrap
 
 DEPTH_MAX = 31
 """One level less than an event: the record becomes its metadata."""
+RECORD_BYTES_MAX = 1 << 20
+"""No canonical line is longer than that, so no record need be taken apart that is."""
+MEMBERS_MAX = 2_000_000
+"""Commas in one received text: what bounds the memory that opening a container takes."""
 RAW_BYTES_MAX = 24_576
 """Longer records are kept as metadata only, with the flag ``raw_omitted``: two copies would not fit into one line."""
 REASON_MAX = 2_048
@@ -120,6 +124,9 @@ class Mapping:
         """All events in ``record``, which may be a container, and a problem for each record in it that does not map."""
         variables = {"source_record": f"{source_type or self.name}.record", "peer": peer or "unknown"}
         result = MapResult()
+        if record.count(b",") > MEMBERS_MAX:
+            result.problems.append(Problem("too_many_records", "the file holds too many records; send smaller ones", record))
+            return result
         for found, members in unwrap(record, self._steps, self._keys):
             try:
                 if members is None:
@@ -145,6 +152,8 @@ class Mapping:
             if bytes(members.get(key, b"null")) == b"null":
                 raise EventInvalidError(f"no `{key}`: not a record of {self.title}", pointer="/" + key, code="record_unknown")
         content = strict.compact(record)
+        if len(content) > RECORD_BYTES_MAX:
+            raise EventInvalidError(f"the record has {len(content)} bytes", code="event_too_large")
         if not strict.is_plainly_strict(content, DEPTH_MAX):
             strict.check_strict(content, DEPTH_MAX)
         scope = Scope(_decode(content), known)

@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tallystick.errors import EventTooLargeError
 from tallystick.event import Event, Source
 from tallystick.event.codec import EventReader, Limits, ReadBatch, Stamp, decode_line, encode_lines
+from tallystick.event.fields import Incoming
 from tallystick.event.strict import compact
-from unit.event.test_strict import TEXTS, reference_accepts
+from unit.event.test_strict import STRINGS, TEXTS, reference_accepts
 
 RECEIVED = "2026-03-04T10:00:00.123456Z"
 READER = EventReader()
@@ -268,3 +270,47 @@ def test_all_forms_of_body_give_the_same_events() -> None:
         for body, shape in ((record, "object"), (b"[" + record + b"]", "array"), (record + b"\n", "ndjson"))
     }
     assert len(lines) == 1
+
+
+@given(st.dictionaries(st.sampled_from(["id", "reason", "actor", "action"]), STRINGS, min_size=4))
+@settings(max_examples=100, deadline=None)
+def test_encoding_never_grows_typed_text(members: dict[str, str]) -> None:
+    """The ground of the fast check: what decodes into typed members never encodes to more bytes; accepted text keeps its value."""
+    record = ("{" + ",".join(f'"{name}":{text}' for name, text in members.items()) + "}").encode("utf-8", "surrogatepass")
+    try:
+        decoded = msgspec.json.decode(record, type=Incoming)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        assert READER.read(record, "object").errors
+        return
+    assert len(msgspec.json.encode(decoded)) <= len(record)
+    batch = READER.read(record, "object")
+    if not batch.errors:
+        assert reference_accepts(record)
+        assert batch.events[0].actor.id == json.loads(record)["actor"]
+
+
+def test_a_body_of_many_parts_keeps_order_and_numbers() -> None:
+    """Bodies over the size of one part are read part by part, with nothing lost or renumbered."""
+    records = [b'{"action":"a","actor":"u","id":"%d","reason":"%s"}' % (n, b"x" * 1000) for n in range(3000)]
+    records[1500] = records[2999] = b"{}"
+    batch = READER.read(b"\n".join(records), "ndjson")
+    assert [error.line for error in batch.errors] == [1501, 3000]
+    assert [event.id for event in batch.events] == [str(n) for n in range(2999) if n != 1500]
+    assert batch.lines == [n + 1 for n in range(2999) if n != 1500]
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "code"),
+    [
+        (b"\n" * 300_000, "ndjson", "json_invalid"),
+        (b"{}\n" + b"\n" * 300_000, "ndjson", "too_many_events"),
+        (b"[" + b"1," * 3_000_000 + b"1]", "array", "too_many_events"),
+        (b"[" + b"{}," * 100_000 + b"{}]", "array", "too_many_events"),
+        (b'{"action":"a","actor":"u","metadata":{"a":[' + b"{}," * 1_000_000 + b"1e5]}}", "object", "event_too_large"),
+        (b'{"' + b"k" * 1_000_000 + b'":1}', "object", "event_too_large"),
+        (b"[" + b"[" * 2_000_000, "array", "json_invalid"),
+    ],
+)
+def test_large_hostile_bodies_are_refused_before_they_are_built(body: bytes, shape: Any, code: str) -> None:
+    """Counts and sizes are checked on bytes, so that a small body cannot become a large heap."""
+    assert READER.read(body, shape).errors[0].code == code

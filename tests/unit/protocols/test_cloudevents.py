@@ -100,6 +100,7 @@ def test_strictness_reaches_into_data() -> None:
         (cloudevents.STRUCTURED, b'{"id":"1","source":"s","specversion":"1.0","type":"no action"}', "field_invalid", "/type"),
         (cloudevents.STRUCTURED, b'{"id":"1","id":"2","source":"s","specversion":"1.0","type":"t"}', "key_duplicate", "/id"),
         (cloudevents.STRUCTURED, b'{"id":"1","source":"s","specversion":"1.0","type":"t","data_base64":"AA=="}', "data_not_json", "/data_base64"),
+        (cloudevents.BATCH, b"{", "event_not_object", ""),
         (cloudevents.BATCH, b"{}", "event_not_object", ""),
         (cloudevents.BATCH, b"[1]", "event_not_object", ""),
         ("text/plain", b"hello", "data_not_json", ""),
