@@ -110,30 +110,30 @@ def split_path(path: str) -> Path:
 def value_at(value: Any, path: Path) -> Any:
     """What lies at ``path``, or None. ``[]`` takes the first element in which the rest of the path gives something."""
     for place, name in enumerate(path):
-        if name == "[]":
-            if not isinstance(value, list):
-                return None
+        if type(value) is dict:
+            value = value.get(name)
+        elif name == "[]" and type(value) is list:
             found = (value_at(element, path[place + 1 :]) for element in value)
             return next((one for one in found if one not in (None, "")), None)
-        if not isinstance(value, dict):
+        else:
             return None
-        value = value.get(name)
     return value
 
 
 def as_text(value: Any) -> str | None:
     """Text, or the JSON text of a number or boolean; None for everything else and for empty text."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return value or None
-    if isinstance(value, bool):
+    if kind is bool:
         return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
-    return None
+    return str(value) if kind is int or kind is float else None
 
 
 def text_at(record: Any, path: Path) -> str | None:
     """The text at ``path``, or None."""
+    if len(path) == 1 and type(record) is dict:
+        return as_text(record.get(path[0]))
     return as_text(value_at(record, path))
 
 
