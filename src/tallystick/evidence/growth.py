@@ -5,7 +5,9 @@
     FILTERED, QUARANTINED    a `filter` entry with the counts, in the account tree
 
 All of it is a function of the journal alone (salts come from the entry's seq), so that reading it again after a crash
-writes the same leaves at the same places. Nothing here is durable before ``sync``: that is called before the sealer's
+writes the same leaves at the same places. Where the journal no longer has what a signed head covers (it was damaged or
+retired since, or the cursor is lost), the stored hashes are taken instead of lost leaves; they must give the signed root
+before anything is signed again. Nothing here is durable before ``sync``: that is called before the sealer's
 cursor moves, and the journal keeps what lies behind the cursor.
 """
 
@@ -32,6 +34,7 @@ from tallystick.telemetry import log
 _ENTRY_FRAMES = (FrameType.ACCOUNT, FrameType.FILTERED, FrameType.QUARANTINED)
 _OPEN_TREES = 64
 _PIECE = 4096
+_ADOPT_LEAVES = 2**18
 
 
 class Growth:
@@ -46,6 +49,7 @@ class Growth:
         self._pending: dict[str, list[bytes]] = {}
         self._next: dict[str, int] = {}
         self._made: dict[str, tuple[list[bytes], list[int]]] = {}
+        self._signed: dict[str, int] = {}
         self._unsynced: set[str] = set()
 
     def recover(self, sizes: Mapping[str, int], heads: Mapping[str, Head]) -> None:
@@ -64,6 +68,7 @@ class Growth:
                 )
             tree.size = self._next[name] = size
         for name, head in heads.items():
+            self._signed[name] = head.size
             if name.endswith("/account"):
                 self._recover_account(name, sizes.get(name, 0), head)
 
@@ -105,10 +110,15 @@ class Growth:
         return (tree.size, tree.root()) if last is None or tree.size > last.size else None
 
     def check_reach(self, heads: Iterable[Head]) -> None:
-        """After all of the journal was read: every tree must have reached its last head. Raises CheckpointError."""
+        """After all of the journal was read: every tree must reach its last head. Raises CheckpointError, IntegrityError."""
         for head in heads:
-            tree = self._tree(tree_name(head.origin))
-            if tree.size < head.size or tree.root(head.size) != head.root:
+            name = tree_name(head.origin)
+            tree = self._tree(name)
+            while tree.size < head.size:
+                tree.append(self._stored(name, tree.size, min(_ADOPT_LEAVES, head.size - tree.size)))
+                self._next[name] = tree.size
+                self._unsynced.add(name)
+            if tree.root(head.size) != head.root:
                 raise _not_extending(tree, head)
 
     def sizes(self) -> dict[str, int]:
@@ -172,19 +182,28 @@ class Growth:
         self._add(frame.handle, event_hashes(lines[known:] if known else lines), frame.count - known)
 
     def _lose(self, handle: str, first: int, count: int) -> None:
-        start = max(self._reach(handle, first), first)
-        if start < first + count:
-            log.error("events are lost", tree=handle, first_index=start, count=first + count - start)
-            self._add(handle, lost_hashes(start, first + count - start), first + count - start)
+        """Indexes whose events the journal has no more: stored hashes where a head covers them, lost leaves beyond."""
+        start, end = max(self._reach(handle, first), first), first + count
+        signed = min(end, self._signed.get(handle, 0))
+        while start < signed:
+            known = min(_ADOPT_LEAVES, signed - start)
+            self._add(handle, self._stored(handle, start, known), known)
+            start += known
+        if start < end:
+            log.error("events are lost", tree=handle, first_index=start, count=end - start)
+            self._add(handle, lost_hashes(start, end - start), end - start)
 
     def _reach(self, handle: str, first: int) -> int:
-        """The next free index of an event tree, after a hole before ``first`` was filled with lost leaves."""
+        """The next free index of an event tree, after a hole before ``first`` was filled."""
         start = self._next.get(handle, 0)
         if start < first:
-            log.error("events are missing in the journal", tree=handle, first_index=start, count=first - start)
-            self._add(handle, lost_hashes(start, first - start), first - start)
+            self._lose(handle, start, first - start)
             return first
         return start
+
+    def _stored(self, name: str, first: int, count: int) -> bytes:
+        """Leaf hashes that the files hold beyond the tree's size in force. Raises IntegrityError when they are cut."""
+        return self._tree(name).hashes(0, first, count)
 
     def _add(self, handle: str, hashes: bytes, count: int) -> None:
         self._pending.setdefault(handle, []).append(hashes)

@@ -66,8 +66,8 @@ class Statement:
     @property
     def is_balanced(self) -> bool:
         """Whether every event of the range has exactly one outcome."""
-        settled = self.delivered + sum(self.filtered.values()) + sum(self.dead_lettered.values())
-        return self.accepted == settled + self.pending
+        counts = [self.delivered, self.pending, *self.filtered.values(), *self.dead_lettered.values()]
+        return min(counts) >= 0 and sum(counts) == self.accepted
 
     def text(self) -> str:
         """The text that is signed."""

@@ -233,3 +233,40 @@ def test_hole_in_the_journal_becomes_lost_leaves(installation: Installation, lin
     assert report.status == 4
     assert any("declared" in problem.message and "4 to 7" in problem.message for problem in report.problems)
     assert any(segment.name in problem.place for problem in report.problems)
+
+
+def test_lost_cursor_and_retired_journal_overwrite_nothing(installation: Installation, lines: Lines) -> None:
+    """With both copies of the cursor gone and old segments retired, stored leaves are kept and the tree goes on behind them."""
+    old, new = lines(700), lines(10)
+    handle = installation.write("acme", old, account=[{"type": "open"}])
+    installation.write("quiet", lines(3))
+    installation.seal()
+    installation.close_journal()
+    (segment,) = (installation.data_dir / "journal").glob("*.seg")
+    installation.write("acme", new)
+    segment.unlink()
+    for slot in (installation.data_dir / "cursors").glob("sealer.*"):
+        slot.unlink()
+    installation.seal()
+    tree = TreeFiles(tree_dir(installation.data_dir, handle))
+    assert tree.root(710) == tree_root([leaf_hash(line) for line in old + new])
+    assert Heads(installation.data_dir).sealed_size(handle) == 710
+
+
+def test_damage_behind_the_cursor_leaves_sealed_leaves_alone(installation: Installation, lines: Lines) -> None:
+    """A frame that is damaged after its events were sealed does not turn them into lost leaves at the next start."""
+    made = lines(8)
+    handle = installation.write("acme", made[:4])
+    installation.write("acme", made[4:])
+    sealer = installation.sealer()
+    sealer.seal()
+    sealer.close()
+    (segment,) = (installation.data_dir / "journal").glob("*.seg")
+    reader = JournalReader(installation.data_dir, installation.keys)
+    frame = next(item for item in reader.read(reader.oldest())[0] if isinstance(item, Frame) and item.first_index == 0)
+    with segment.open("r+b") as file:
+        file.seek(frame.offset + 70)
+        file.write(b"\xff\xff")
+    installation.seal()
+    tree = TreeFiles(tree_dir(installation.data_dir, handle))
+    assert tree.root(8) == tree_root([leaf_hash(line) for line in made])

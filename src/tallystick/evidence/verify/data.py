@@ -41,7 +41,8 @@ from tallystick.journal.reader import JournalReader
 class Evidence:
     """What a verification works on. ``public_key`` is the root log's vkey, from elsewhere; ``remembered`` a root head (note).
 
-    ``journal`` None: the keys are not there. ``chunks`` None: no archive. ``progress`` is told each step's title.
+    ``journal`` None: the keys are not there. ``chunks`` None: no archive. ``chunks_closed``: why the chunks of ``chunks`` cannot
+    be opened, so that only their bytes are held against their manifests. ``progress`` is told each step's title.
     """
 
     data_dir: Path
@@ -49,6 +50,7 @@ class Evidence:
     remembered: str | None = None
     journal: JournalReader | None = None
     chunks: ChunkSource | None = None
+    chunks_closed: str = ""
     progress: Callable[[str], None] = field(default=lambda title: None)
 
 
@@ -205,18 +207,23 @@ class _Verification:
         """Step 7."""
         chunks = self.evidence.chunks
         if chunks is None:
-            self.report.not_proven.append("content: the archive was not read")
+            reason = self.evidence.chunks_closed or "it is not there"
+            self.report.not_proven.append(f"content: the archive was not read: {reason}")
             return "not read"
         server = next((head.origin.rpartition("/log/")[0] for name, head in self.heads.heads.items() if name == ROOT), "")
         keys = self.view.keys.get(manifest_key_name(server), [])
-        good = check_chunks(chunks, {tree.head.origin: tree for tree in self.trees.values()}, keys, self.report)
+        trees = {tree.head.origin: tree for tree in self.trees.values()}
+        good = check_chunks(chunks, trees, keys, self.report, is_open=not self.evidence.chunks_closed)
+        if self.evidence.chunks_closed:
+            self.report.not_proven.append(f"content: the chunks were not opened: {self.evidence.chunks_closed}")
         if not keys and good:
             self.report.not_proven.append("archive: no key for manifests is introduced in the root log")
         return f"{good} chunks"
 
     def check_absences(self) -> str:
         """Step 8."""
-        is_complete = self.evidence.chunks is not None and self.evidence.journal is not None
+        evidence = self.evidence
+        is_complete = evidence.journal is not None and evidence.chunks is not None and not evidence.chunks_closed
         for name, tree in sorted(self.trees.items()):
             check_absences(tree, self.excuses.get(name) or Excuses(name, self.view), self.report, is_complete=is_complete)
             tree.tree.close()
