@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import uuid
 from collections import Counter
 
@@ -58,7 +59,12 @@ class Connections:
         self._open: set[LimitedProtocol] = set()
         self._by_address: Counter[str] = Counter()
         self._sweep_handle: asyncio.TimerHandle | None = None
-        self._sweep_s = min(_SWEEP_S, *(time.seconds / 4 for time in (limits.head_time, limits.body_time, limits.idle_time)))
+        times = (limits.idle_time.seconds, limits.head_time.seconds, limits.body_time.seconds)
+        self.times_s = (*times, math.inf, _LINGER_S)  # by phase
+        self.body_max = limits.body.bytes
+        self.head_max = limits.head.bytes
+        self.headers_max = limits.headers
+        self._sweep_s = min(_SWEEP_S, *(time / 4 for time in times))
 
     def __len__(self) -> int:
         return len(self._open)
@@ -121,11 +127,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._head_bytes = 0
-        self._unparsed_bytes = 0
+        self._head_bytes = self._chunk_bytes = 0
         self._refusal: Problem | None = None
         self._write_due = 0.0
-        self._due = 0.0
+        self._due = math.inf
         super().connection_made(_Outlet(transport, self))  # type: ignore[arg-type]
         self._address = self.client[0] if self.client else ""
         if not self.table.admit(self, self._address):
@@ -141,9 +146,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.LINGER:
             return
+        self._chunk_bytes = len(data)
         is_first = self.phase is Phase.IDLE
         if self.phase is Phase.HEAD:
-            self._unparsed_bytes += len(data)
+            self._head_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -152,10 +158,12 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.refuse(self._refusal or Problem(400, "http_malformed", "this is no well-formed HTTP/1.1 request"))
             return
-        if is_first and self.phase is Phase.HEAD:
-            self._unparsed_bytes = len(data)
-        if self.phase is Phase.HEAD and self._unparsed_bytes > self.table.limits.head.bytes:
-            self.refuse(_head_too_large())
+        if self.phase is Phase.HEAD:
+            # What the parser holds of an unfinished header is seen only here: all that came belongs to this head.
+            if is_first:
+                self._head_bytes = len(data)
+            if problem := self._head_problem(self._head_bytes):
+                self.refuse(problem)
 
     def eof_received(self) -> None:
         if self.phase is Phase.LINGER:
@@ -163,21 +171,15 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = self._unparsed_bytes = 0
+        self._head_bytes = 0
         self._enter(Phase.HEAD)
 
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._count_head(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        self._count_head(len(name) + len(value) + 4)
-        if len(self.headers) > self.table.limits.headers:
-            self._fail(Problem(431, "headers_too_many", f"more than {self.table.limits.headers} headers"))
-
     def on_headers_complete(self) -> None:
-        self._check_headers()
+        problem = self._header_problem()
+        if problem is not None:
+            # What is raised in a callback of the parser ends `feed_data` with an HttpParserError.
+            self._refusal = problem
+            raise problem
         self._enter(Phase.BODY)
         super().on_headers_complete()
 
@@ -212,7 +214,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Act on what is due at ``now`` (loop time)."""
         if self._write_due and now >= self._write_due:
             self._transport.abort()
-        elif not self._due or now < self._due:
+        elif now < self._due:
             return
         elif self.phase is Phase.LINGER:
             self._transport.abort()
@@ -249,45 +251,38 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _enter(self, phase: Phase) -> None:
         self.phase = phase
-        if phase is Phase.WAITING:
-            self._due = 0.0
-            return
-        limits = self.table.limits
-        times = (limits.idle_time.seconds, limits.head_time.seconds, limits.body_time.seconds, 0.0, _LINGER_S)
-        self._due = self.loop.time() + times[phase]
+        self._due = self.loop.time() + self.table.times_s[phase]
 
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        self._unparsed_bytes = 0
-        if self._head_bytes > self.table.limits.head.bytes:
-            self._fail(_head_too_large())
+    def _head_problem(self, size: int) -> Problem | None:
+        if size > self.table.head_max:
+            return Problem(431, "head_too_large", "the request line and headers are too large")
+        if len(self.headers) > self.table.headers_max:
+            return Problem(431, "headers_too_many", f"more than {self.table.headers_max} headers")
+        return None
 
-    def _check_headers(self) -> None:
-        names = [name for name, _ in self.headers]
-        for name in _SINGLE_HEADERS:
-            if names.count(name) > 1:
-                self._fail(Problem(400, "header_repeated", f"the header {name.decode()} is given more than once"))
-        if b"host" not in names and self.parser.get_http_version() == "1.1":
-            self._fail(Problem(400, "host_missing", "the header host is missing"))
-        if b"content-length" in names:
-            length = int(self.headers[names.index(b"content-length")][1])
-            if length > self.table.limits.body.bytes:
-                limit = self.table.limits.body.bytes
-                self._fail(Problem(413, "body_too_large", f"the body has {length} bytes; the limit is {limit}"))
-
-    def _fail(self, problem: Problem) -> None:
-        """Leave the parser: what is raised in a callback ends `feed_data` with an HttpParserError."""
-        self._refusal = problem
-        raise problem
+    def _header_problem(self) -> Problem | None:
+        size = 0
+        if self._chunk_bytes > self.table.head_max or self._head_bytes > self.table.head_max:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if problem := self._head_problem(size):
+            return problem
+        values = dict(self.headers)
+        if len(values) < len(self.headers):
+            names = [name for name, _ in self.headers]
+            repeated = [name for name in _SINGLE_HEADERS if names.count(name) > 1]
+            if repeated:
+                return Problem(400, "header_repeated", f"the header {repeated[0].decode()} is given more than once")
+        if b"host" not in values and self.parser.get_http_version() == "1.1":
+            return Problem(400, "host_missing", "the header host is missing")
+        length = int(values.get(b"content-length", b"0"))
+        if length > self.table.body_max:
+            return Problem(413, "body_too_large", f"the body has {length} bytes; the limit is {self.table.body_max}")
+        return None
 
 
 def limited_protocol(limits: IngestLimits) -> type[LimitedProtocol]:
     """A protocol class for one listener, with its own table of connections (attribute ``table``)."""
     return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits)})
-
-
-def _head_too_large() -> Problem:
-    return Problem(431, "head_too_large", "the request line and headers are too large")
 
 
 def _answer(problem: Problem, *, is_tls: bool) -> bytes:
