@@ -61,9 +61,7 @@ def _create(config: Config, data_dir: Path, keys_dir: Path) -> None:
         raise FormatRefusedError(
             "the data directory is not empty and has no FORMAT file", place=str(data_dir), hint="Name an empty directory"
         )
-    make_dir(keys_dir)
-    if not (keys_dir / "root.key").exists():
-        KeyStore.create(keys_dir)
+    KeyStore.create(keys_dir)  # opens what is there, and finishes what a crash left half made
     make_dir(data_dir)
     data_dir.chmod(0o700)
     write_new(data_dir / "FORMAT", f"tallystick {FORMAT_MAJOR}.{FORMAT_MINOR}\nname {config.server.name}\n".encode())

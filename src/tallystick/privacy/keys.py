@@ -71,7 +71,11 @@ class KeyStore:
 
     @classmethod
     def create(cls, keys_dir: Path) -> KeyStore:
-        """Make the keys of a new installation, or finish making them. Raises KeysMissingError over leftovers of older keys."""
+        """Make the keys of a new installation, finish making them, or open them when they are whole.
+
+        For directories without data only (`FORMAT` is written after this returned). Raises KeysMissingError over leftovers of
+        other keys.
+        """
         root_path = keys_dir / "root.key"
         if not root_path.exists() and any((keys_dir / "keystore").rglob("*.[ab]")):
             raise KeysMissingError(
@@ -163,17 +167,6 @@ class KeyStore:
                 fingerprint = int.from_bytes(hmac.digest(key, b"ts-fingerprint1", hashlib.sha256)[:4], "big")
                 self._ciphers[generation.number] = (fingerprint, AESGCM(key))
         self._current = max(self._ciphers)
-
-
-def open_keys(data_dir: Path, keys_dir: Path) -> KeyStore:
-    """Open the keys of a data directory, or make them when the directory holds no data yet.
-
-    Raises KeysMissingError, with nothing written, when there is data (`FORMAT` is written after the keys are complete,
-    so its presence means that keys existed).
-    """
-    if (data_dir / "FORMAT").exists():
-        return KeyStore.open(keys_dir)
-    return KeyStore.create(keys_dir)
 
 
 def check_key_place(data_dir: Path, keys_dir: Path, *, is_named: bool) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tallystick import durable
 from tallystick.errors import IntegrityError, KeysMissingError, NotFoundError, StartError
 from tallystick.privacy import keys as keys_module
-from tallystick.privacy.keys import KeyStore, check_key_place, open_keys
+from tallystick.privacy.keys import KeyStore, check_key_place
 
 
 @pytest.fixture
@@ -127,23 +127,16 @@ def test_files_are_private(store: KeyStore) -> None:
     assert store.dir.stat().st_mode & 0o777 == 0o700
 
 
-def test_data_without_keys_is_refused_and_nothing_written(tmp_path: Path) -> None:
-    """With a FORMAT file and no key directory the start ends, and the key directory is still not there."""
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "FORMAT").write_text("tallystick 1.0\n")
+def test_absent_keys_are_refused_and_nothing_written(tmp_path: Path) -> None:
+    """Opening keys that are not there ends, and the key directory is still not there."""
     with pytest.raises(KeysMissingError):
-        open_keys(data, tmp_path / "keys")
+        KeyStore.open(tmp_path / "keys")
     assert not (tmp_path / "keys").exists()
 
 
-def test_first_start_makes_keys_and_second_opens_them(tmp_path: Path) -> None:
-    """An empty data directory gets keys; afterwards, with data, the same keys are opened."""
-    first = open_keys(tmp_path / "data", tmp_path / "keys")
-    assert open_keys(tmp_path / "data", tmp_path / "keys").derive("x") == first.derive("x")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "FORMAT").write_text("tallystick 1.0\n")
-    assert open_keys(tmp_path / "data", tmp_path / "keys").derive("x") == first.derive("x")
+def test_creating_again_opens_what_is_there(store: KeyStore) -> None:
+    """A first start that is repeated, because it ended before there was data, goes on with the same keys."""
+    assert KeyStore.create(store.dir).derive("x") == store.derive("x")
 
 
 def test_lost_root_key_or_register_is_never_replaced(store: KeyStore) -> None:
