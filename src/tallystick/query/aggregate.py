@@ -38,7 +38,7 @@ def count_matches(scanner: Scanner, sources: Sources, selections: Mapping[str, S
     """The number of matches."""
     total = 0
     try:
-        for _, source in sources.ordered(selections, newest_first=True):
+        for _, source in sources.ordered(selections):
             total += scanner.matches(source, selections[source.handle], ["index"]).num_rows
     except TimeUpError:
         return Count(total, partial=True)
@@ -63,9 +63,10 @@ def make_histogram(
     width = bucket_width(high - low, buckets_max)
     counts: dict[int, Counter[str]] = {}
     partial = False
+    outputs = [time, "outcome"]
     try:
-        for _, source in sources.ordered(selections, newest_first=True):
-            table = scanner.matches(source, selections[source.handle], [time, "outcome"])
+        for _, source in sources.ordered(selections, outputs):
+            table = scanner.matches(source, selections[source.handle], outputs)
             _count_into(counts, table, time, width)
     except TimeUpError:
         partial = True
@@ -82,18 +83,45 @@ def top_values(
 ) -> Facets:
     """The most frequent values of each facet, named as fields in a query. Raises QueryError for what cannot be counted."""
     columns = {name: facet_column(name) for name in (FACETS if names is None else names)}
-    counters: dict[str, Counter[str]] = {name: Counter() for name in columns}
+    tallies = {name: Tally() for name in columns}
+    outputs = list(dict.fromkeys(columns.values()))
     total, partial = 0, False
     try:
-        for _, source in sources.ordered(selections, newest_first=True):
-            table = scanner.matches(source, selections[source.handle], list(dict.fromkeys(columns.values())))
+        for _, source in sources.ordered(selections, outputs):
+            table = scanner.matches(source, selections[source.handle], outputs)
             total += table.num_rows
             for name, column in columns.items():
-                _count_values(counters[name], table[column], column)
+                tallies[name].add(_values_of(table[column], column))
     except TimeUpError:
         partial = True
-    values = {name: sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:top] for name, counter in counters.items()}
-    return Facets(values, total, partial)
+    return Facets({name: tally.top(top) for name, tally in tallies.items()}, total, partial)
+
+
+class Tally:
+    """Counts of one facet's values, kept as Arrow tables: there may be very many of them."""
+
+    def __init__(self) -> None:
+        self._parts: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, values: Any) -> None:
+        """Count the values of a column without nulls."""
+        pairs = pc.value_counts(values)
+        self._parts.append(pa.table({"value": pairs.field("values"), "n": pairs.field("counts")}))
+        self._rows += len(pairs)
+        if self._rows > 4 * VALUES_MAX:
+            table = self._sorted().slice(0, VALUES_MAX)
+            self._parts, self._rows = [table], len(table)
+
+    def top(self, count: int) -> list[tuple[str, int]]:
+        """The most frequent values, highest count first, equal ones in the order of their values."""
+        if not self._parts:
+            return []
+        return [(str(row["value"]), row["n"]) for row in self._sorted().slice(0, count).to_pylist()]
+
+    def _sorted(self) -> pa.Table:
+        table = pa.concat_tables(self._parts).group_by("value").aggregate([("n", "sum")]).rename_columns({"n_sum": "n"})
+        return table.sort_by([("n", "descending"), ("value", "ascending")])
 
 
 def facet_column(name: str) -> str:
@@ -125,14 +153,7 @@ def _count_into(counts: dict[int, Counter[str]], table: pa.Table, time: str, wid
         counts.setdefault(row["number"], Counter())[row["outcome"]] += row["count_all"]
 
 
-def _count_values(counter: Counter[str], column: Any, name: str) -> None:
+def _values_of(column: Any, name: str) -> Any:
     if pa.types.is_list(column.type):
         column = pc.list_flatten(column)
-    if name == "outcome":
-        column = pc.fill_null(column, _NO_OUTCOME)
-    for pair in pc.value_counts(column.drop_null()).to_pylist():
-        counter[str(pair["values"])] += pair["counts"]
-    if len(counter) > 2 * VALUES_MAX:
-        kept = counter.most_common(VALUES_MAX)
-        counter.clear()
-        counter.update(dict(kept))
+    return pc.fill_null(column, _NO_OUTCOME) if name == "outcome" else column.drop_null()

@@ -6,6 +6,9 @@ comes to rest there. Sorting and grouping past the memory limit fail instead, an
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -24,6 +27,7 @@ _OPTIONS = {
     "python_scan_all_frames": "false",
 }
 _THREADS = 2
+_IDLE_MAX = 2
 
 
 class Database:
@@ -50,3 +54,36 @@ class Database:
 
     def close(self) -> None:
         self._connection.close()
+
+
+class Databases:
+    """Lends databases, and keeps a few for the next query: making one costs more than a small query."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._idle: list[Database] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self) -> Iterator[Database]:
+        """A database for one query. After an error it is not used again."""
+        with self._lock:
+            database = self._idle.pop() if self._idle else None
+        if database is None:
+            database = Database(self._memory_bytes)
+        try:
+            yield database
+        except BaseException:
+            database.close()
+            raise
+        with self._lock:
+            if len(self._idle) < _IDLE_MAX:
+                self._idle.append(database)
+                return
+        database.close()
+
+    def close(self) -> None:
+        with self._lock:
+            for database in self._idle:
+                database.close()
+            self._idle.clear()

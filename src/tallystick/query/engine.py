@@ -11,6 +11,7 @@ All methods block; the api runs them in threads. Time and memory of one call are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -32,7 +33,7 @@ from tallystick.privacy.keys import KeyStore
 from tallystick.query import plan
 from tallystick.query.aggregate import count_matches, make_histogram, top_values
 from tallystick.query.cursor import CursorBox, PageCursor, scope_of
-from tallystick.query.database import Database
+from tallystick.query.database import Databases
 from tallystick.query.export import Format, columns_for, encode_export
 from tallystick.query.grammar import parse
 from tallystick.query.hot import HotPart
@@ -44,6 +45,7 @@ from tallystick.query.slices import ChunkFiles, HotSlice, Slice, StaleSnapshotEr
 from tallystick.query.values import micros_of, to_datetime
 
 _ATTEMPTS = 3
+_READERS = 2  # threads that read and decrypt chunks, for all calls together
 T = TypeVar("T")
 
 
@@ -78,6 +80,8 @@ class QueryEngine:
             self._archive.catalog.marks,
             Cursor(config.data_dir, ARCHIVER_ROLE).load,
         )
+        self._databases = Databases(config.query.memory.bytes)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="query-read")
         self._cursors = CursorBox(keys.derive("cursor"))
 
     def search(self, request: SearchRequest) -> Page:
@@ -142,6 +146,8 @@ class QueryEngine:
         return entries
 
     def close(self) -> None:
+        self._readers.shutdown(cancel_futures=True)
+        self._databases.close()
         self._files.close()
         self._archive.catalog.close()
 
@@ -187,7 +193,7 @@ class QueryEngine:
                 newest_first=newest_first,
             )
             shown = found[:limit]
-            lines = _fetch_lines([(source, key[1]) for key, source in shown])
+            lines = self._fetch_lines([(source, key[1]) for key, source in shown])
             following = None
             if len(found) > limit and not is_partial:
                 following = self._cursors.close(
@@ -201,6 +207,20 @@ class QueryEngine:
                 )
             names = [scan.selections[key[2]].tenant for key, _ in shown]
         return Page(lines, [key[1] for key, _ in shown], names, following, is_partial)
+
+    def _fetch_lines(self, wanted: Sequence[tuple[Slice, int]]) -> list[bytes]:
+        """The line of each (slice, index), in order; a slice is asked once, two at a time."""
+        by_slice: dict[int, tuple[Slice, list[int]]] = {}
+        for source, index in wanted:
+            by_slice.setdefault(id(source), (source, []))[1].append(index)
+        asked = list(by_slice.items())
+        answers = self._readers.map(lambda item: item[1][0].lines(item[1][1]), asked)
+        lines = {
+            (key, index): line
+            for (key, (_, indexes)), found in zip(asked, answers, strict=True)
+            for index, line in zip(indexes, found, strict=True)
+        }
+        return [lines[id(source), index] for source, index in wanted]
 
     def _with_scan(self, request: SearchRequest, call: Callable[[_Scan], T]) -> T:
         with self._scan(request, self._named(request.tenants), {}, deadline=self._config.query.time.seconds) as scan:
@@ -231,12 +251,9 @@ class QueryEngine:
             )
             chunks += plan.prune(view.chunks, mine, self._archive.filters)
             batches += _hot_slices(handle, known.tables, view.mark, request.time)
-        database = Database(self._config.query.memory.bytes)
-        try:
+        with self._databases.lend() as database:
             scanner = Scanner(database, Deadline(deadline))
-            yield _Scan(scanner, Sources(self._files, chunks, batches, request.time), selections)
-        finally:
-            database.close()
+            yield _Scan(scanner, Sources(self._files, chunks, batches, request.time, self._readers), selections)
 
     def _lines(self, handle: str, first: int, count: int) -> list[tuple[int, bytes]]:
         hot = self._hot.refresh([handle])[handle]
@@ -303,19 +320,6 @@ def _missing_chunk(error: StaleSnapshotError) -> IntegrityError:
         place=str(error) or None,
         hint="Run tallystick verify; restore the object from a copy",
     )
-
-
-def _fetch_lines(wanted: Sequence[tuple[Slice, int]]) -> list[bytes]:
-    """The line of each (slice, index), in order; a slice is asked once."""
-    by_slice: dict[int, tuple[Slice, list[int]]] = {}
-    for source, index in wanted:
-        by_slice.setdefault(id(source), (source, []))[1].append(index)
-    lines = {
-        (key, index): line
-        for key, (source, indexes) in by_slice.items()
-        for index, line in zip(indexes, source.lines(indexes), strict=True)
-    }
-    return [lines[id(source), index] for source, index in wanted]
 
 
 def _hot_slices(handle: str, tables: Sequence[pa.Table | Callable[[], pa.Table]], mark: int, time: TimeField) -> list[HotSlice]:

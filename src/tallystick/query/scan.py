@@ -13,11 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tallystick.archive.columns import CHUNK_SCHEMA
 from tallystick.query.database import TABLE, Database
 from tallystick.query.evaluate import Matcher
 from tallystick.query.nodes import Node
@@ -72,6 +74,13 @@ class Selection:
         """The columns that deciding about a row may read."""
         return {"index", self.time} | (self.coarse.columns if self.coarse.is_exact else self.fine.columns | {"line"})
 
+    def first_columns(self, outputs: Sequence[str] = ()) -> list[str]:
+        """The columns that the first look at a slice reads: ``outputs`` among them where every row is wanted."""
+        if self.coarse.is_exact:
+            return sorted({*self.coarse.columns, "index", self.time, *(() if self.coarse.columns else outputs)})
+        where = self.coarse if self.coarse.columns else self.fine
+        return sorted({*where.columns, "index", self.time, *(() if self.coarse.columns else ("line",))})
+
 
 Key = tuple[int, int, str]  # time in microseconds, index, handle: what pages are sorted by
 
@@ -86,14 +95,15 @@ class Scanner:
     def matches(self, source: Slice, selection: Selection, outputs: Sequence[str]) -> pa.Table:
         """All matching rows, with the columns ``outputs``. Raises TimeUpError."""
         if selection.coarse.is_exact:
-            table = source.read(sorted({*outputs, *selection.coarse.columns, "index", selection.time}))
+            table = source.read(selection.first_columns(outputs))
             kept = self._ask(table, selection, selection.coarse, ["index"])["index"]
         else:
             candidates = self._candidates(source, selection, [])
-            kept = pa.array(list(self._judge(selection, candidates())), pa.int64())
-            table = source.read(sorted({*outputs, "index"})) if len(kept) else None
-        if table is None:
-            return source.read(outputs).slice(0, 0)
+            table, kept = None, pa.array(list(self._judge(selection, candidates())), pa.int64())
+        if table is None or not set(outputs).issubset(table.column_names):
+            if not len(kept):
+                return CHUNK_SCHEMA.empty_table().select(list(outputs))
+            table = source.read(sorted({*outputs, "index"}))
         if len(kept) < table.num_rows:
             table = table.filter(pc.is_in(table["index"], value_set=kept))
         return table.select(list(outputs))
@@ -140,13 +150,11 @@ class Scanner:
         return lambda: iter(zip(indexes, _bytes(rows["line"]) if lines is None else lines, strict=True))
 
     def _judge(self, selection: Selection, candidates: Iterator[tuple[int, bytes]]) -> Iterator[int]:
-        """The indexes of the candidates that the evaluator takes."""
-        matches = selection.matcher.matches_line
-        for number, (index, line) in enumerate(candidates):
-            if number % _LINES_PER_CHECK == 0:
-                self._deadline.check()
-            if matches(line):
-                yield index
+        """The indexes of the candidates that the evaluator takes, decoded some at a time."""
+        while batch := list(islice(candidates, _LINES_PER_CHECK)):
+            self._deadline.check()
+            for place in selection.matcher.matching([line for _, line in batch]):
+                yield batch[place][0]
 
     def _ask_slice(
         self, source: Slice, selection: Selection, where: Where, outputs: Sequence[str], beyond: str, tail: str

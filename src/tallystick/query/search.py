@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from itertools import count
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 from tallystick.archive.catalog import ChunkRow
 from tallystick.query.inorder import Run
 from tallystick.query.scan import Key, Scanner, Selection, TimeUpError
-from tallystick.query.slices import ChunkFiles, ErasedError, Slice, chunk_pieces, chunk_slices
+from tallystick.query.slices import ChunkFiles, ErasedError, Slice, chunk_pieces, chunk_slices, read_ahead
 
 _FIRST = float("-inf")
 
@@ -26,17 +27,25 @@ _FIRST = float("-inf")
 class Sources:
     """What a scan has to look at: chunks of the catalog's view, and the hot batches beside them."""
 
-    def __init__(self, files: ChunkFiles, chunks: Sequence[ChunkRow], hot: Sequence[Slice], time: str) -> None:
+    def __init__(self, files: ChunkFiles, chunks: Sequence[ChunkRow], hot: Sequence[Slice], time: str, pool: Executor) -> None:
         self._files = files
+        self._pool = pool
         self._chunks = chunks
         self._hot = hot
         self._time = time
 
-    def ordered(self, selections: Mapping[str, Selection], *, newest_first: bool) -> Iterator[tuple[float, Slice]]:
+    def ordered(
+        self, selections: Mapping[str, Selection], outputs: Sequence[str] = (), *, newest_first: bool = True
+    ) -> Iterator[tuple[float, Slice]]:
         """(urgency, slice), most urgent first; no row of it or of any later slice has an urgency below that.
 
-        Urgency is the bound of time, negated when newest first: a number that only grows.
+        Urgency is the bound of time, negated when newest first: a number that only grows. ``outputs`` are columns that the
+        scan will want beside those that it decides by.
         """
+        slices = self._in_order(selections, newest_first=newest_first)
+        return read_ahead(slices, lambda source: selections[source.handle].first_columns(outputs), self._pool)
+
+    def _in_order(self, selections: Mapping[str, Selection], *, newest_first: bool) -> Iterator[tuple[float, Slice]]:
         ties = count()
         heap: list[tuple[float, int, ChunkRow | Slice]] = []
         for row in self._chunks:

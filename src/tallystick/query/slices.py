@@ -8,8 +8,9 @@ pays little per row, but never past `PACK_BYTES` of decoded columns.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ from tallystick.query.values import micros_of
 PACK_BYTES = 48 * 2**20
 _PACK_GROUPS_MAX = 8
 _OPEN_MAX = 64
+_BATCH_ROWS = 1_024
+_AHEAD = 2
 _REMOTE_BYTES_MAX = 64 * 2**20
 
 
@@ -74,6 +77,42 @@ class HotSlice:
         return self._table if isinstance(self._table, pa.Table) else self._table()
 
 
+class ReadAhead:
+    """A slice whose columns are being read by another thread."""
+
+    def __init__(self, source: Slice, columns: Sequence[str], pool: Executor) -> None:
+        self.handle, self.low, self.high = source.handle, source.low, source.high
+        self._source = source
+        self._columns = frozenset(columns)
+        self._table: Future[pa.Table] | None = pool.submit(source.read, sorted(self._columns))
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The first reading of what was read ahead takes it, so that it is not held longer than it is used."""
+        if self._table is None or not self._columns.issuperset(columns):
+            return self._source.read(columns)
+        table, self._table = self._table.result(), None
+        return table.select(list(columns))
+
+    def lines(self, indexes: Sequence[int]) -> list[bytes]:
+        return self._source.lines(indexes)
+
+
+def read_ahead(
+    sources: Iterator[tuple[float, Slice]], columns_of: Callable[[Slice], Sequence[str]], pool: Executor
+) -> Iterator[tuple[float, Slice]]:
+    """The same slices; from the second on, two are read while one is worked on. A scan that stops early wastes no more."""
+    first = next(sources, None)
+    if first is None:
+        return
+    yield first
+    waiting: deque[tuple[float, Slice]] = deque()
+    for urgency, source in sources:
+        waiting.append((urgency, ReadAhead(source, columns_of(source), pool)))
+        if len(waiting) > _AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
 class ChunkFiles:
     """Opens chunks and keeps some open: parsing and decrypting a footer costs more than reading a small column.
 
@@ -83,14 +122,15 @@ class ChunkFiles:
     def __init__(self, store: ArchiveStore, keys: KeyStore) -> None:
         self._store = store
         self._keys = keys
-        self._idle: OrderedDict[bytes, tuple[pq.ParquetFile, int]] = OrderedDict()
+        self._idle: list[tuple[bytes, pq.ParquetFile, int]] = []
         self._lock = threading.Lock()
 
     @contextmanager
     def lend(self, row: ChunkRow) -> Iterator[pq.ParquetFile]:
         """The chunk's reader. Raises ErasedError, StaleSnapshotError, and IntegrityError when the chunk is damaged."""
         with self._lock:
-            file, held = self._idle.pop(row.chunk_id, (None, 0))
+            place = next((place for place, idle in enumerate(self._idle) if idle[0] == row.chunk_id), None)
+            _, file, held = self._idle.pop(place) if place is not None else (None, None, 0)
         if file is None:
             file, held = self._open(row)
         try:
@@ -98,13 +138,13 @@ class ChunkFiles:
         except (OSError, pa.ArrowException) as error:
             raise unreadable(self._store.place(row.name), error) from error
         with self._lock:
-            self._idle[row.chunk_id] = (file, held)
-            while len(self._idle) > _OPEN_MAX or sum(size for _, size in self._idle.values()) > _REMOTE_BYTES_MAX:
-                self._idle.popitem(last=False)[1][0].close()
+            self._idle.append((row.chunk_id, file, held))
+            while len(self._idle) > _OPEN_MAX or sum(size for _, _, size in self._idle) > _REMOTE_BYTES_MAX:
+                self._idle.pop(0)[1].close()
 
     def close(self) -> None:
         with self._lock:
-            for file, _ in self._idle.values():
+            for _, file, _ in self._idle:
                 file.close()
             self._idle.clear()
 
@@ -137,17 +177,35 @@ class ChunkSlice:
             return file.read_row_groups(self._groups, columns=list(columns))
 
     def lines(self, indexes: Sequence[int]) -> list[bytes]:
-        """Only the row groups that hold the rows are read."""
-        wanted = set(indexes)
+        """Only the row groups that hold the rows are read, and of each only the pages up to the last one wanted."""
         found: dict[int, bytes] = {}
         with self._files.lend(self._row) as file:
             for group in self._groups:
                 first, last = _bounds(file.metadata.row_group(group), "index")
-                here = [index for index in wanted if first <= index <= last]
+                here = sorted({index for index in indexes if first <= index <= last})
                 if here:
-                    table = file.read_row_group(group, columns=["index", "line"])
-                    found.update(zip(here, _pick(table, here), strict=True))
+                    found.update(zip(here, _lines_of_group(file, group, here), strict=True))
         return [found[index] for index in indexes]
+
+
+def _lines_of_group(file: pq.ParquetFile, group: int, indexes: Sequence[int]) -> list[bytes]:
+    """The lines with these ascending indexes in one row group."""
+    metadata = file.metadata.row_group(group)
+    first, last = _bounds(metadata, "index")
+    if last - first + 1 == metadata.num_rows:
+        places = [index - first for index in indexes]
+    else:
+        column = file.read_row_group(group, columns=["index"])["index"]
+        places = pc.index_in(pa.array(indexes, pa.int64()), value_set=column).to_pylist()
+    lines: list[bytes] = []
+    start = 0
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=["line"]):
+        inside = [place - start for place in places[len(lines) :] if place < start + len(batch)]
+        lines += batch.column(0).take(pa.array(inside, pa.int64())).to_pylist()
+        if len(lines) == len(places):
+            break
+        start += len(batch)
+    return lines
 
 
 def chunk_slices(files: ChunkFiles, row: ChunkRow, time: str, columns: Sequence[str], *, newest_first: bool) -> list[ChunkSlice]:

@@ -101,6 +101,7 @@ def test_both_forms_agree(node: Node, events: list[dict[str, Any]], escape: bool
     matches = Matcher(node)
     expected = [row for row, line in enumerate(lines) if matches(msgspec.json.decode(line))]
     assert [row for row, line in enumerate(lines) if matches.matches_line(line)] == expected
+    assert matches.matching(lines) == expected
     found, is_exact = ask_sql(node, lines)
     assert found == expected if is_exact else set(expected) <= set(found)
 
