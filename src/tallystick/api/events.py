@@ -200,11 +200,21 @@ async def get_event(
     summary="A C2SP tlog-proof of the event",
     media_type="text/plain",
 )
-async def get_proof(caller: CallerDep, deps: DepsDep, event_id: EventId, tenant: TenantParam = None) -> Response[bytes]:
-    """Leads from the event's leaf to the tenant's signed checkpoint. 503 `not_sealed` for the moment until the event is sealed."""
+async def get_proof(
+    caller: CallerDep,
+    deps: DepsDep,
+    event_id: EventId,
+    tenant: TenantParam = None,
+    chain: Annotated[bool, QueryParameter(name="chain", description="Add a second proof, on to the root log.")] = False,
+) -> Response[bytes]:
+    """Leads from the event's leaf to the tenant's signed checkpoint. 503 `not_sealed` for the moment until the event is sealed.
+
+    With `chain` two proofs follow each other: event to checkpoint, and the root log's entry that quotes it to the root
+    checkpoint; a fresh event is quoted after the root interval.
+    """
     require(caller, "read", "verify")
     name, found = await find_event(deps, caller, tenant, event_id)
-    proof = await build_event_proof(deps, name, found.index)
+    proof = await build_event_proof(deps, name, found.index, is_chain=chain)
     return Response(proof.encode(), media_type="text/plain; charset=utf-8")
 
 

@@ -75,7 +75,7 @@ def draw_histogram(
         outcomes=tuple(name for name in OUTCOMES if any(by_outcome.get(name) for _, by_outcome in counts)),
         total=sum(sum(by_outcome.values()) for _, by_outcome in counts),
         span=f"one bar is {step_text(step_us)}",
-        labels=_labels(first, last),
+        labels=_labels([start for start, _ in counts], last),
         start_us=first,
         end_us=last,
         is_partial=is_partial,
@@ -99,10 +99,11 @@ def _title(start: int, step_us: int, by_outcome: Mapping[str, int]) -> str:
     return f"{_moment(start):%a %d %b %H:%M} UTC, {step_text(step_us)}: {parts or 'nothing'}"
 
 
-def _labels(first: int, last: int, count: int = 5) -> tuple[str, ...]:
-    form = "%H:%M" if last - first <= 36 * 3_600 * 1_000_000 else "%a %d %b"
-    moments = [_moment(first + (last - first) * place // (count - 1)) for place in range(count)]
-    return tuple(f"{moment:{form}}" for moment in moments)
+def _labels(starts: Sequence[int], last: int, count: int = 5) -> tuple[str, ...]:
+    """Starts of buckets, evenly chosen, and the end."""
+    form = "%H:%M" if last - starts[0] <= 36 * 3_600 * 1_000_000 else "%a %d %b"
+    chosen = [starts[len(starts) * place // (count - 1)] for place in range(count - 1)]
+    return tuple(f"{_moment(micros):{form}}" for micros in dict.fromkeys([*chosen, last]))
 
 
 def step_text(step_us: int) -> str:

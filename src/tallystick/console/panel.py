@@ -18,7 +18,7 @@ from tallystick.console.sentence import Part, quote_value
 from tallystick.console.state import TABS, ViewState
 from tallystick.console.text import shorten
 from tallystick.errors import NotFoundError
-from tallystick.evidence.origin import event_origin
+from tallystick.evidence.origin import event_origin, root_origin
 
 _LINE_SHOWN_MAX = 200_000
 
@@ -121,6 +121,7 @@ def _proof(deps: ApiDeps, state: ViewState, tenant: str, found: Found) -> dict[s
         "origin": origin,
         "index": f"{found.index:,}",
         "vkey": deps.vkey(origin),
+        "root_vkey": deps.vkey(root_origin(deps.server_name)),
         "line_url": _line_url(state, tenant),
         "proof_url": _line_url(state, tenant, "/proof"),
         "proof_note": "Your browser recomputes the proof here when scripts are on. Without them: tallystick verify, or the proof file below.",

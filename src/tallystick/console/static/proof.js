@@ -14,17 +14,30 @@ async function sha256(...parts) {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", whole));
 }
 
-export const leafHash = (line) => sha256(Uint8Array.of(0), line);
+/** What a tree holds for a line: the line itself, or its digest when it is longer than a tile entry can be. */
+async function leafData(line) {
+  if (line.length <= 65535) return line;
+  return encoder.encode(`tallystick.large/v1 ${line.length} ${hex(await sha256(line))}`);
+}
+
+export const leafHash = (data) => sha256(Uint8Array.of(0), data);
 const nodeHash = (left, right) => sha256(Uint8Array.of(1), left, right);
 
-export function parseProof(text) {
+const HEADER = "c2sp.org/tlog-proof@v1\n";
+
+/** One tlog-proof, or two that follow each other: event to checkpoint, and on to the root log. */
+export function parseChain(text) {
+  if (!text.startsWith(HEADER)) throw new Error("the answer is no tlog-proof");
+  return text.split(`\n${HEADER}`).map((part, place, all) => parseProof(part.slice(place ? 0 : HEADER.length) + (place < all.length - 1 ? "\n" : "")));
+}
+
+function parseProof(text) {
   const split = text.indexOf("\n\n");
   const lines = text.slice(0, split).split("\n");
-  if (split < 0 || lines.shift() !== "c2sp.org/tlog-proof@v1") throw new Error("the answer is no tlog-proof");
-  if (lines[0].startsWith("extra ")) lines.shift();
+  const extra = lines[0].startsWith("extra ") ? unbase64(lines.shift().slice(6)) : null;
   const index = /^index (0|[1-9]\d*)$/.exec(lines.shift());
-  if (!index) throw new Error("the proof names no index");
-  return { index: Number(index[1]), path: lines.map(unbase64), note: text.slice(split + 2) };
+  if (split < 0 || !index) throw new Error("the proof names no index");
+  return { index: Number(index[1]), path: lines.map(unbase64), note: text.slice(split + 2), extra };
 }
 
 export function parseNote(note) {
@@ -73,7 +86,7 @@ export async function checkSignature(note, vkey) {
 }
 
 function splitVkey(vkey) {
-  const [, name, id, data] = /^(\S+)\+([0-9a-f]{8})\+(\S+)$/.exec(vkey) ?? [];
+  const [, name, id, data] = /^([^+\s]+)\+([0-9a-f]{8})\+(\S+)$/.exec(vkey) ?? [];
   if (!name) throw new Error("the public key cannot be read");
   return [name, id, unbase64(data)];
 }
@@ -122,25 +135,42 @@ function draw(box, leaf, steps, isGood) {
   box.querySelector(".drawing").replaceChildren(svg);
 }
 
+async function fetchProof(url) {
+  const chained = await fetch(`${url}&chain=true`);
+  return chained.status === 503 ? fetch(url) : chained; // a fresh event reaches the root log a little later
+}
+
+/** From a leaf to a checkpoint and its signature; true, false, or null when the signature cannot be checked here. */
+async function checkLevel(box, leaf, proof, vkey, name) {
+  const note = parseNote(proof.note);
+  const { root, steps } = await climb(leaf, proof.index, note.size, proof.path);
+  const isRoot = same(root, note.root);
+  addStep(box, isRoot, `${name}: ${steps.length} hashes lead from leaf ${proof.index} of ${note.size} to ${isRoot ? "the checkpoint's root" : "another root than the checkpoint's"}`);
+  const isSigned = await checkSignature(note, vkey);
+  if (isSigned === null) addStep(box, null, "This browser has no Ed25519; check the signature with `tallystick verify`");
+  else addStep(box, isSigned, `The checkpoint is ${isSigned ? "" : "not "}signed by the ${name.toLowerCase()}'s key below`);
+  return { steps, isGood: isRoot && isSigned };
+}
+
 async function checkProof(box) {
-  const [lineAnswer, proofAnswer] = await Promise.all([fetch(box.dataset.line), fetch(box.dataset.proofUrl)]);
+  const [lineAnswer, proofAnswer] = await Promise.all([fetch(box.dataset.line), fetchProof(box.dataset.proofUrl)]);
   if (proofAnswer.status === 503) return verdict(box, "", "The event is on disk but not sealed yet; that takes a moment. Open this tab again.");
   if (!lineAnswer.ok || !proofAnswer.ok) throw new Error(`the server answered ${lineAnswer.status} and ${proofAnswer.status}`);
   const line = new Uint8Array(await lineAnswer.arrayBuffer());
-  const proof = parseProof(await proofAnswer.text());
-  const note = parseNote(proof.note);
-  const leaf = await leafHash(line);
+  const [proof, rootProof] = parseChain(await proofAnswer.text());
+  const leaf = await leafHash(await leafData(line));
   addStep(box, null, `Leaf: SHA-256 over the ${line.length} bytes of the line is ${short(leaf)}`);
-  const { root, steps } = await climb(leaf, proof.index, note.size, proof.path);
-  const isRoot = same(root, note.root);
-  addStep(box, isRoot, `Path: ${steps.length} hashes lead from leaf ${proof.index} of ${note.size} to ${isRoot ? "the checkpoint's root" : "another root than the checkpoint's"}`);
-  draw(box, leaf, steps, isRoot);
-  const isSigned = await checkSignature(note, box.dataset.vkey);
-  if (isSigned === null) addStep(box, null, "Signature: this browser has no Ed25519; check it with `tallystick verify`");
-  else addStep(box, isSigned, `Signature: ${isSigned ? "made by" : "not made by"} the key below`);
-  if (!isRoot || isSigned === false) return verdict(box, "bad", "This event does not lead to the signed checkpoint. Keep what you see and ask who runs this server.");
-  if (isSigned === null) return verdict(box, "", "The path holds; the signature could not be checked in this browser.");
-  verdict(box, "good", "✓ Recomputed in this browser just now: the event is in the signed log.");
+  const first = await checkLevel(box, leaf, proof, box.dataset.vkey, "Log");
+  draw(box, leaf, first.steps, first.isGood === true);
+  const results = [first.isGood];
+  if (rootProof) {
+    const isQuoted = JSON.parse(new TextDecoder().decode(rootProof.extra)).note === proof.note;
+    addStep(box, isQuoted, `The root log's entry ${rootProof.index} quotes ${isQuoted ? "this" : "another"} checkpoint`);
+    results.push(isQuoted, (await checkLevel(box, await leafHash(rootProof.extra), rootProof, box.dataset.rootVkey, "Root log")).isGood);
+  } else addStep(box, null, "The root log quotes this checkpoint in a few seconds; open this tab again to see it");
+  if (results.includes(false)) return verdict(box, "bad", "This event does not lead to the signed checkpoint. Keep what you see and ask who runs this server.");
+  if (results.includes(null)) return verdict(box, "", "The path holds; the signatures could not be checked in this browser.");
+  verdict(box, "good", `✓ Recomputed in this browser just now: the event is in the signed log${rootProof ? ", and that in the root log" : ""}.`);
 }
 
 export async function checkProofs(root) {
