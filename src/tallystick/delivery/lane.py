@@ -199,7 +199,8 @@ class Lane:
         """One round; returns how long to wait for news, in seconds."""
         try:
             if not self._round.planned:
-                self._round.planned += await self.in_thread(self._plan)
+                planned = await self.in_thread(self._plan)
+                self._round.planned += planned
         finally:
             is_busy = bool(self._round)
             if is_busy:
@@ -370,7 +371,8 @@ class Lane:
                 return
             answer = Answer(AnswerKind.DELIVERED, where=planned.record.place)
         if answer.kind is AnswerKind.SPLIT and planned.record.events > 1:
-            self._round.replaced.append(_Replaced(planned, await self.in_thread(self._plan_halves, planned)))
+            halves = await self.in_thread(self._plan_halves, planned)  # the round may be another one afterwards
+            self._round.replaced.append(_Replaced(planned, halves))
             return
         self._after = answer.where or self._after
         self._round.settlements.append(settle_cut(self.name, planned, answer, now()))

@@ -358,3 +358,36 @@ async def _until(is_done, timeout_s: float = 10.0) -> None:  # type: ignore[no-u
 def _operations(bench: LaneBench, lane) -> Operations:  # type: ignore[no-untyped-def]
     handles = {name: handle for handle, name in bench.world.names.items()}
     return Operations({"d": lane}, lane.letters, handles.get, dict)
+
+
+async def test_a_range_is_sent_again_without_changing_the_account(bench: LaneBench) -> None:
+    """A replay of settled events goes out in cuts of its own; counts stay, and pending events are left to their own cuts."""
+    bench.world.add(10)
+    destination = MemoryDestination()
+    lane = bench.lane(destination)
+    async with _running(lane):
+        await _until(lambda: bench.is_drained(lane))
+        before = numbers(lane)
+        result = await _operations(bench, lane).handle(
+            "replay", {"destination": "d", "tenant": "acme", "first_index": 4, "last_index": 50}
+        )
+        await _until(lambda: bench.is_drained(lane))
+        assert result == {"events": 6}
+        assert numbers(lane) == before
+    assert [cut.indexes[0] for cut in destination.attempts][-1] == 4
+
+
+async def test_a_voided_cut_is_named_in_the_history(bench: LaneBench) -> None:
+    """What was given up stays on record with its own name, and explain looks past it."""
+    bench.world.add(4)
+    down = MemoryDestination()
+    down.is_up = False
+    await bench.drain(bench.lane(down), until=lambda: len(down.attempts) >= 1)
+    bench.world.gone = {(HANDLE, 1): "lost"}
+    lane = bench.lane(MemoryDestination())
+    async with _running(lane):
+        await _until(lambda: bench.is_drained(lane))
+        explained = (await _operations(bench, lane).explain(HANDLE, 2))["d"]
+        assert explained["outcome"] == "delivered"
+        lost = (await _operations(bench, lane).explain(HANDLE, 1))["d"]
+        assert (lost["outcome"], lost["reason"]) == ("dead_lettered", "lost")
