@@ -20,6 +20,7 @@ Rules
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,7 @@ class HeadsFile:
         self._mark_path = data_dir / "run" / "heads.mark"
         self._mark_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._compact_bytes = compact_bytes
+        self._is_stale = False
         self.state = HeadState()
         self.damaged: list[BadLine] = []
         self._fd = -1
@@ -184,7 +186,7 @@ class HeadsFile:
     def publish(self) -> None:
         """Let readers see everything appended so far."""
         replace_volatile(self._mark_path, b"%d %d\n" % (self._generation, self._size))
-        if self._size > self._compact_bytes:
+        if self._is_stale or self._size > self._compact_bytes:
             self._compact()
 
     def close(self) -> None:
@@ -199,7 +201,7 @@ class HeadsFile:
             # A crash before this returns leaves no file or an empty one under its temporary name: the next start comes here.
             replace_file(self._path, _header(1))
             return 1, len(_header(1))
-        generation, start = read_header(data, self._path)
+        generation, start = self._read_start(data)
         for found in read_lines(data[start:], start):
             if isinstance(found, Round):
                 self.state.apply(found)
@@ -210,6 +212,16 @@ class HeadsFile:
                 self._cut(found.start)
                 return generation, found.start
         return generation, len(data)
+
+    def _read_start(self, data: bytes) -> tuple[int, int]:
+        """As `read_header`; a damaged first line is listed, and makes a generation that no reader has seen."""
+        try:
+            return read_header(data, self._path)
+        except IntegrityError as error:
+            start = data.find(b"\n") + 1
+            self.damaged.append(BadLine(0, start, error.message))
+            self._is_stale = True  # the first publish writes the file anew
+            return time.time_ns(), start
 
     def _cut(self, size: int) -> None:
         # A torn tail was never published; a last line that lost only its end is signed again as the same heads. A crash
@@ -229,6 +241,7 @@ class HeadsFile:
         self._generation, self._size = self._generation + 1, len(data)
         self._open()
         self._compact_bytes = max(self._compact_bytes, 4 * len(data))
+        self._is_stale = False
         replace_volatile(self._mark_path, b"%d %d\n" % (self._generation, self._size))
 
     def _open(self) -> None:
@@ -256,7 +269,7 @@ class Heads:
             return False
         try:
             with self._path.open("rb") as file:
-                generation, start = read_header(file.read(64), self._path)
+                generation, start = self._read_start(file.read(64))
                 if not self._unpublished and mark.split()[:1] != [b"%d" % generation]:
                     return False  # the file was just replaced; its mark follows at once
                 is_same = generation == self._generation
@@ -292,6 +305,15 @@ class Heads:
     def mark(self) -> int:
         """The highest journal seq that any head promises to be durable."""
         return max((head.mark for head in self.state.heads.values()), default=0)
+
+    def _read_start(self, data: bytes) -> tuple[int, int]:
+        """As `read_header`; at a start or offline, a damaged first line hides nothing behind it: verify names it."""
+        try:
+            return read_header(data, self._path)
+        except IntegrityError:
+            if not self._unpublished:
+                raise
+            return 0, data.find(b"\n") + 1
 
     def _read_mark(self) -> bytes:
         try:

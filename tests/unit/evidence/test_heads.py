@@ -113,3 +113,23 @@ def test_offline_reader_needs_no_mark(data_dir: Path) -> None:
     writer.close()
     assert Heads(data_dir).sealed_sizes() == {}
     assert Heads(data_dir, unpublished=True).sealed_sizes() == {"a": 3}
+
+
+def test_damaged_first_line_stops_nobody(data_dir: Path) -> None:
+    """With its first line damaged the file still gives its heads at a start, and the sealer writes it anew."""
+    writer = HeadsFile(data_dir)
+    writer.append(Round(4, [note("a", 3)]))
+    writer.close()
+    path = heads_path(data_dir)
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    assert Heads(data_dir, unpublished=True).sealed_sizes() == {"a": 3}
+    again = HeadsFile(data_dir)
+    assert [damage.start for damage in again.damaged] == [0]
+    again.publish()
+    again.append(Round(5, [note("a", 4)]))
+    again.publish()
+    again.close()
+    assert Heads(data_dir).sealed_size("a") == 4
+    third = HeadsFile(data_dir)
+    assert third.damaged == []
+    third.close()

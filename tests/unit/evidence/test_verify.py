@@ -12,9 +12,12 @@ import pytest
 
 from tallystick.errors import NotFoundError
 from tallystick.evidence.account import AccountLog
-from tallystick.evidence.heads import Heads
+from tallystick.evidence.heads import Head, Heads
 from tallystick.evidence.manifest import Manifest, indexes_digest, manifest_key_name, sign_manifest
 from tallystick.evidence.origin import event_origin, tree_dir
+from tallystick.evidence.verify.absence import Excuses
+from tallystick.evidence.verify.report import Report
+from tallystick.evidence.verify.root import Quotes, RootView
 from tallystick.journal.frame import Frame
 from tallystick.journal.reader import JournalReader
 from unit.evidence.conftest import SERVER, Installation
@@ -250,6 +253,38 @@ def test_expiry_excuses_only_what_stands_to_reason(installation: Installation, l
     problems = found(installation, chunks=archive, journal=EmptyJournal())
     assert any("not plausible" in message for message, _ in problems)
     assert any("indexes 0 to 9" in message for message, _ in problems)
+
+
+def test_plausible_expiry_excuses_its_ranges() -> None:
+    """With policy and heartbeats that bear it out, an expiry is believed; each thing that contradicts it makes it a problem."""
+    head = Head("s/log/h", 20, bytes(32), "", 0)
+
+    def doubts(**changes: Any) -> list[str]:
+        view = RootView(
+            quotes={"h": Quotes([2], [20], [head]), "h/account": Quotes([8], [1], [head])},
+            beats=[
+                (1, "2026-01-01T00:00:00Z"),
+                (3, "2026-01-01T00:01:00Z"),
+                (7, "2026-01-02T00:02:00Z"),
+                (9, "2026-01-02T00:04:00Z"),
+            ],
+            policies=[(0, {"standard": "1d"}), (5, {"standard": "1h"})],
+        )
+        entry = {"type": "expiry", "at": "2026-01-02T00:03:00Z", "class": "standard", "period": "1d", "ranges": [[0, 10], [10, 5]]}
+        excuses, report = Excuses("h", view), Report()
+        excuses.take(0, {**entry, **changes}, "here", report)
+        assert excuses.covers(3, 12) is (not report.problems)
+        assert not excuses.covers(3, 13)
+        return [problem.message for problem in report.problems]
+
+    assert doubts() == []
+    assert "was 1d, not 1h" in doubts(period="1h")[0]
+    assert "none" in doubts(**{"class": "other"})[0]
+    assert "had not passed" in doubts(at="2026-01-01T23:59:00Z")[0]
+    assert "before the time" in doubts(at="2026-01-03T00:00:00Z")[0]
+    assert "does not show" in doubts(ranges=[[15, 10]], period="1h")[0]
+    assert "cannot be read" in doubts(ranges=[["x", 1]])[0]
+    assert "cannot be read" in doubts(at="soon")[0]
 
 
 def test_quoted_heads_are_the_tenants_heads(sealed: tuple[Installation, str, list[bytes]]) -> None:
