@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from collections.abc import Callable, Coroutine
 from hashlib import sha256
@@ -136,6 +137,15 @@ def flip(path: Path, offset: int) -> None:
 
 
 def copy_dir(source: Path, target: Path) -> Path:
-    """The data directory as kill -9 leaves it: what was written, without the closing steps."""
-    shutil.copytree(source, target)
+    """The data directory as kill -9 leaves it: what was written, without the closing steps.
+
+    MARK is copied first, so that it is not newer than the segments if the idle mark is written meanwhile.
+    """
+    paths = sorted(source.rglob("*"), key=lambda path: path.name != "MARK")
+    for path in paths:
+        copy = target / path.relative_to(source)
+        (copy if path.is_dir() else copy.parent).mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            with contextlib.suppress(FileNotFoundError):  # a temporary file that was renamed meanwhile
+                shutil.copyfile(path, copy)
     return target

@@ -4,9 +4,11 @@ Only the active segment, the last of the chain, is read; older ones ended under 
 
 1. Read headers; choose the active segment; load `cursors/numbering`, which names the numbers at its start.
 2. Scan the active segment to the end of the file. What stops the scan is one of
-   - **a torn tail**: nothing valid follows and it lies at or past the durable mark, so nobody was told of it. The bytes go
-     to `salvage/`, the segment's valid end is the end of the last whole group, the numbers are issued again;
-   - **corruption**: a frame follows, or the mark lies behind it. Nothing is cut; the range is reported; the scan goes on.
+   - **a torn tail**: it lies at or past the durable mark, and no frame behind it shows that it was ever durable (the pages of
+     the last commit reach the disk in any order, so whole frames of that commit may follow; decision 0010). Nobody was told of
+     it. The bytes go to `salvage/`, the valid end is the end of the last whole group, the numbers are issued again;
+   - **corruption**: the mark lies behind it, or a mark frame of a later commit, or a seq that a head promises. Nothing is cut;
+     the range is reported; the scan goes on.
 3. Before that, sync it, for the last writer may have died before its sync. Should this fail, only bytes up to the durable
    mark are kept, for those were synced in the past.
 4. Declare what may have been acknowledged and is gone: seqs up to the mark, to the mark frames and to what signed heads
@@ -85,7 +87,7 @@ def recover(data_dir: Path, keys: KeyWrapper, known_sizes: Mapping[str, int] | N
     recovered.damage += [f"{path.name}: no readable header" for path in listed.unreadable]
     ends = listed.ends()
     for path, header in listed.segments[start:]:
-        recovery = _SegmentRecovery(path, header, keys, mark, recovered)
+        recovery = _SegmentRecovery(path, header, keys, mark, max(mark.seq, known_seq), recovered)
         recovery.scan(ends.get(header.uuid) if header is not listed.segments[-1][1] else None)
     _declare_promised(recovered, mark, known_sizes or {}, known_seq)
     for text in recovered.damage:
@@ -109,33 +111,63 @@ def frames_since(data_dir: Path, keys: KeyWrapper, seq: int, end: JournalEnd) ->
 class _SegmentRecovery:
     """Steps 2 and 3 for one segment."""
 
-    def __init__(self, path: Path, header: SegmentHeader, keys: KeyWrapper, mark: Mark, recovered: Recovered) -> None:
+    def __init__(
+        self, path: Path, header: SegmentHeader, keys: KeyWrapper, mark: Mark, promised_seq: int, recovered: Recovered
+    ) -> None:
         self._path = path
         self._header = header
         self._key = keys.unwrap(header.wrapped_key, header.uuid)
         self._mark_offset = mark.offset if mark.segment == header.uuid else HEADER_BLOCK
         self._recovered = recovered
         self._numbering = recovered.end.numbering
+        self._promised_seq = promised_seq
+        self._end = self._whole = HEADER_BLOCK
         self._group: list[Frame] = []
+        self._doubtful: list[Frame | Gap] = []
 
     def scan(self, known_end: int | None) -> None:
         """``known_end``: where a successor says this segment ends; None for the active one, whose end is found here."""
         self._numbering.next_seq = max(self._numbering.next_seq, self._header.first_seq)
         limit = self._synced_size() if known_end is None else known_end
-        whole = end = HEADER_BLOCK
         for item in _items(self._path, self._header, self._key, limit):
-            if isinstance(item, Gap):
-                if item.end < limit or known_end is not None:
-                    self._report(item)
-                    self._end_group()  # intact frames of a damaged group were acknowledged, and are kept
-                continue
-            self._group.append(item)
-            end = item.end
-            if item.is_last_of_group:
-                self._end_group()
-                whole = end
+            if isinstance(item, Gap) and item.end == limit and known_end is None:
+                break  # nothing follows
+            if known_end is None and self._is_in_doubt(item):
+                self._doubtful.append(item)
+            else:
+                self._take(item)
         if known_end is None:
-            self._close_active(end, whole)
+            self._close_active()
+
+    def _is_in_doubt(self, item: Frame | Gap) -> bool:
+        """True from the first damage past the mark on, until a frame shows that those bytes were durable once."""
+        if not self._doubtful:
+            return isinstance(item, Gap) and item.start >= self._mark_offset
+        if isinstance(item, Frame) and self._proves_durable(item, self._doubtful[0]):
+            doubtful, self._doubtful = self._doubtful, []
+            for earlier in doubtful:
+                self._take(earlier)
+            return False
+        return True
+
+    def _proves_durable(self, frame: Frame, damage: Gap | Frame) -> bool:
+        """A mark frame behind the damage was written after the commit around the damage was synced; so was what a head promises."""
+        if frame.first_seq <= self._promised_seq:
+            return True
+        record = _mark_record(frame) if frame.type == FrameType.MARK else None
+        start = damage.start if isinstance(damage, Gap) else damage.offset
+        return record is not None and record.segment == self._header.uuid.hex() and record.offset > start
+
+    def _take(self, item: Frame | Gap) -> None:
+        if isinstance(item, Gap):
+            self._report(item)
+            self._end_group()  # intact frames of a damaged group were acknowledged, and are kept
+            return
+        self._group.append(item)
+        self._end = item.end
+        if item.is_last_of_group:
+            self._end_group()
+            self._whole = item.end
 
     def _end_group(self) -> None:
         for frame in self._group:
@@ -155,25 +187,24 @@ class _SegmentRecovery:
 
     def _pass_mark(self, frame: Frame) -> None:
         """A mark frame behind lost frames: it still knows which tenants they belonged to."""
-        try:
-            sizes = msgspec.json.decode(frame.records()[0], type=_MarkRecord).next
-        except (IntegrityError, msgspec.MsgspecError, IndexError) as error:
-            self._recovered.damage.append(f"{self._path.name}: mark frame at {frame.offset}: {error}")
+        record = _mark_record(frame)
+        if record is None:
+            self._recovered.damage.append(f"{self._path.name}: the mark frame at {frame.offset} does not open")
             return
-        for handle, size in sizes.items():
+        for handle, size in record.next.items():
             _lose_up_to(self._recovered, handle, size, f"damaged frames in {self._path.name}")
 
     def _report(self, gap: Gap) -> None:
         self._recovered.damage.append(f"{self._path.name}: bytes {gap.start} to {gap.end} are no frames")
         self._salvage(gap.start, gap.end)
 
-    def _close_active(self, end: int, whole: int) -> None:
+    def _close_active(self) -> None:
         """Find the valid end of the active segment, and set apart what lies behind it."""
-        if end <= self._mark_offset:
+        if self._end <= self._mark_offset:
             self._end_group()  # the rest of this group was acknowledged and is gone
-            kept = end
+            kept = self._end
         else:
-            kept = whole
+            kept = self._whole
         if kept < self._mark_offset:
             self._recovered.damage.append(f"{self._path.name}: ends at {kept}, but was durable to {self._mark_offset}")
         taken_over = self._recovered.end
@@ -221,6 +252,13 @@ class _MarkRecord(msgspec.Struct):
     segment: str
     offset: int
     next: dict[str, int]
+
+
+def _mark_record(frame: Frame) -> _MarkRecord | None:
+    try:
+        return msgspec.json.decode(frame.records()[0], type=_MarkRecord)
+    except (IntegrityError, msgspec.MsgspecError, IndexError):
+        return None
 
 
 def _declare_promised(recovered: Recovered, mark: Mark, known_sizes: Mapping[str, int], known_seq: int) -> None:
