@@ -1,0 +1,1 @@
+"""Evidence: Merkle trees over events and accounts, signed heads, proofs, receipts, and their offline verification."""
