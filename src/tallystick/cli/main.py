@@ -16,6 +16,24 @@ from tallystick.cli import check, evidence, manage, status, talk, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
+SERVER_MODULES = frozenset(
+    [
+        "duckdb",
+        "httptools",
+        "jinja2",
+        "litestar",
+        "luqum",
+        "numpy",
+        "obstore",
+        "prometheus_client",
+        "pyarrow",
+        "re2",
+        "uvicorn",
+        "uvloop",
+    ]
+)
+"""What `tallystick[server]` brings; `up` and `check` need it, the other verbs do not."""
+
 app = typer.Typer(
     name="tallystick",
     help="An audit logs delivery pipeline that can prove what it received and what it delivered.",
@@ -64,6 +82,11 @@ def run() -> None:
     except TallystickError as error:
         fail(str(error))
         sys.exit(exit_code(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in SERVER_MODULES:
+            raise
+        fail(f"this verb runs the server, and {error.name} is not installed. Try: pip install 'tallystick[server]'")
+        sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -44,26 +45,24 @@ def up(
     elif config is None and Path("tallystick.toml").exists():
         config = Path("tallystick.toml")
     options = StartOptions(config=config, data=data, keys=keys, listen=listen, is_demo=demo)
-    raise typer.Exit(start(options, StartHooks(issue_login=issue_code, announce=_announce, tell_story=tell_story)))
+    hooks = StartHooks(issue_login=issue_code, announce=partial(_announce, is_demo=demo), tell_story=tell_story)
+    raise typer.Exit(start(options, hooks))
 
 
-def _announce(url: str, login_url: str | None, key_file: Path | None, key: str | None) -> None:
-    """Tell a person at a terminal where to look and what to paste; a service's log gets one line."""
-    if not sys.stdout.isatty() and not os.environ.get("TALLYSTICK_ANNOUNCE"):
-        print(f"tallystick: listening on {url}", flush=True)
-        if key_file is not None:
-            print(f"tallystick: admin key in {key_file}", flush=True)
-    console.print(f"\n[bold]Tallystick is up[/bold] on {url}")
-    if login_url:
-        console.print(f"  console   {login_url}", soft_wrap=True, highlight=False)
-    if key:
+def _announce(url: str, login_url: str | None, key_file: Path | None, key: str | None, *, is_demo: bool) -> None:
+    """Say where to look and what to paste. The key itself is never printed: output ends in logs and scrollback.
+
+    The console link signs in whoever opens it first, so it goes to a person at a terminal, or into the demo's output.
+    """
+    is_person = is_demo or sys.stdout.isatty()
+    lines = [f"Tallystick is up on {url}"]
+    if login_url and is_person:
+        lines.append(f"  console    {login_url}   (works once, for ten minutes)")
+    if key and key_file is not None:
+        read_key = f"$(cat {shlex.quote(str(key_file))})"
         body = '{"action":"invoice.export","actor":"u_1","targets":[{"type":"invoice","id":"i_5"}]}'
-        console.print("  try it    ", end="", highlight=False)
-        console.print(
-            f"curl -sS {url}/v1/events -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}'",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
-    if key_file is not None:
-        console.print(f"  admin key {key_file}\n", highlight=False)
+        kind = "-H 'Content-Type: application/json'"
+        lines.append(f"  admin key  {key_file}")
+        lines.append(f'  verbs      export TALLYSTICK_URL={url} TALLYSTICK_KEY="{read_key}"')
+        lines.append(f"  try it     curl -sS {url}/v1/events -H \"Authorization: Bearer {read_key}\" {kind} -d '{body}'")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)

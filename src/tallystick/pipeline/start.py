@@ -67,7 +67,7 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
         installation,
         role_arguments(options.config, options.data, options.keys, options.listen),
         on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo and is_first),
-        is_ready=lambda: _is_ready(config),
+        is_ready=lambda: (installation.run_dir / "api.sock").exists() and _is_ready(config),
     )
     return supervisor.run()
 

@@ -1,6 +1,7 @@
 """Puts together what `tallystick verify --data` works on: files, keys when they are there, archive, remembered head.
 
-Nothing is written and no lock is taken: a running server can be verified, and so can a copy on read-only media.
+Nothing is written and no lock is taken: a running server can be verified, and so can a copy on read-only media. The base
+install can verify too: without the libraries that open chunks, what lies inside them is reported as not proven.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tallystick.archive.reader import ChunkSource
-from tallystick.config import load_config
+from tallystick.archive.catalog import Catalog
+from tallystick.archive.files import ChunkFiles
+from tallystick.config import Config, load_config
 from tallystick.errors import ConfigError, KeysMissingError
 from tallystick.evidence.heads import read_remembered
-from tallystick.evidence.verify import Evidence, Report, verify_data
+from tallystick.evidence.verify import ChunkSource, Evidence, Report, verify_data
 from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.role import overrides_from
 from tallystick.privacy.keys import KeyStore
@@ -38,12 +40,14 @@ def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) ->
     config = load_config(options.config, overrides_from(str(options.data), keys, None))
     keys_dir = config.keys_dir
     store = _open_keys(keys_dir)
+    chunks, closed = _open_chunks(config, store)
     evidence = Evidence(
         config.data_dir,
         public_key=options.public_key or _read(keys_dir / "root.vkey"),
         remembered=options.heads.read_text("utf-8") if options.heads else read_remembered(keys_dir),
         journal=JournalReader(config.data_dir, store) if store else None,
-        chunks=ChunkSource.open(config, store) if store else None,
+        chunks=chunks,
+        chunks_closed=closed,
         progress=progress,
     )
     return verify_data(evidence)
@@ -54,6 +58,21 @@ def _open_keys(path: Path) -> KeyStore | None:
         return KeyStore.open(path)
     except KeysMissingError:
         return None
+
+
+def _open_chunks(config: Config, store: KeyStore | None) -> tuple[ChunkSource | None, str]:
+    """The archive, and why its chunks cannot be opened (empty when they can)."""
+    closed = "their keys are not there"
+    if store is not None:
+        try:
+            from tallystick.archive.reader import ChunkSource as OpenedChunks
+
+            return OpenedChunks.open(config, store), ""
+        except ModuleNotFoundError as error:
+            closed = f"{error.name} is not installed; pip install 'tallystick[server]'"
+    if "://" in config.archive_url:
+        return None, closed
+    return ChunkFiles(Path(config.archive_url), Catalog(config.data_dir / "catalog.sqlite")), closed
 
 
 def _read(path: Path) -> str | None:

@@ -29,8 +29,8 @@ class HttpSourceSettings(Settings, frozen=True):
 
     mapping: Annotated[str, Meta(description="Mapping that turns records into events.")] = "generic"
     tenant: Annotated[
-        str | None,
-        Meta(description="Tenant of every event; absent: the credential's.", pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z"),
+        Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z")] | None,
+        Meta(description="Tenant of every event; absent: the credential's."),
     ] = None
     transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
     keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
