@@ -249,13 +249,17 @@ class Journal:
         """Claim all batches; while an id is in flight elsewhere, wait for a commit and begin again."""
         while True:
             claims: list[Claim] = []
-            for batch in request.batches:
-                claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
-                if claim.in_flight:
-                    break
-                claims.append(claim)
-            else:
-                return claims
+            try:
+                for batch in request.batches:
+                    claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+                    if claim.in_flight:
+                        break
+                    claims.append(claim)
+                else:
+                    return claims
+            except BaseException:
+                self._release(claims)
+                raise
             self._release(claims)
             if self._progress is not None:
                 await asyncio.shield(self._progress)
