@@ -13,10 +13,11 @@ and everything inside Raw members beyond syntax. Three facts close the gap for a
 3. What survives both is looked for on its own: NUL escapes, numbers of more than 64 digits, depth.
 
 A batch that fails is compacted and tried once more (senders that write blanks do so everywhere); then each record goes
-alone, where `strict.is_plainly_strict` and `strict.check_strict` decide. Nothing here accepts what `check_strict` refuses.
+alone, where `strict.find_fault` decides and `strict.check_strict` finds the place. Nothing here accepts what they refuse.
 
 Memory: plain values take up to thirty times their text, so a body is worked on in parts of at most `_PART_BYTES`, records
-over the limit are refused before anything is made of them, and lines and elements are counted before they are cut.
+over the limit are refused before anything is made of them, and lines and elements are counted before they are cut. Time:
+faults are located in at most `_LOCATE_BYTES` of refused records a body; the others have line and code.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _STRUCTURE = b'{}[]"'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
 _SAMPLE_STEP = 16
 _PART_BYTES = 1 << 20
+_LOCATE_BYTES = 1 << 20
 _COMMAS_PER_EVENT = 20
 _FOUR_DIGITS = re.compile(rb"[0-9]{4}")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -94,6 +96,7 @@ class ReadBatch:
     lines: list[int] = field(default_factory=list)
     errors: list[EventInvalidError] = field(default_factory=list)
     rejected: list[bytes] = field(default_factory=list)
+    rejected_bytes: int = 0
 
     @property
     def is_unreadable(self) -> bool:
@@ -104,6 +107,7 @@ class ReadBatch:
         """Count ``record`` among the rejected."""
         self.errors.append(error)
         self.rejected.append(record)
+        self.rejected_bytes += len(record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +232,12 @@ class EventReader:
             return False
         # The list around the values stands for the event around its metadata; values in changes lie two levels deeper.
         depth = self.limits.depth
-        return _is_shallow(joined, depth - 2 if values else depth) or all(_openings(record) <= depth for record in records)
+        return _is_shallow(joined, depth - 2 if values else depth) or all(strict.openings(record) <= depth for record in records)
 
     def _read_each(self, records: list[bytes], lines: Sequence[int], batch: ReadBatch) -> None:
         for record, line in zip(records, lines, strict=True):
             try:
-                event, content = self._read_one(record)
+                event, content = self._read_one(record, locate=batch.rejected_bytes < _LOCATE_BYTES)
             except EventInvalidError as error:
                 batch.refuse(EventInvalidError(error.message, line=line, pointer=error.pointer, code=error.code), record)
                 continue
@@ -241,16 +245,15 @@ class EventReader:
             batch.contents.append(content)
             batch.lines.append(line)
 
-    def _read_one(self, record: bytes) -> tuple[Event, bytes]:
+    def _read_one(self, record: bytes, *, locate: bool) -> tuple[Event, bytes]:
         """One record by itself. Raises EventInvalidError with the code and the pointer of its first fault."""
         try:
             content = strict.compact(record)
         except _SYNTAX:
-            raise _not_json(record, self.limits.depth, code="json_invalid") from None
+            raise _not_json(record, self.limits.depth, locate=locate) from None
         if len(content) > self.limits.event_bytes:
             raise EventInvalidError(_too_large(len(content), self.limits), code="event_too_large")
-        if not strict.is_plainly_strict(content, self.limits.depth):
-            strict.check_strict(content, self.limits.depth)
+        strict.require_strict(content, self.limits.depth, locate=locate)
         try:
             event = _decode_event(content)
         except _SYNTAX as error:
@@ -306,18 +309,18 @@ def _split_array(body: bytes, depth: int) -> list[bytes]:
     try:
         return list(map(bytes, _decode_list(body)))
     except _SYNTAX:
-        raise _not_json(body, depth + 1, code="event_not_object") from None
+        raise _not_json(body, depth + 1, locate=True) from None
 
 
-def _not_json(text: bytes, depth: int, *, code: str) -> EventInvalidError:
-    """Why ``text`` cannot be read; ``code`` when it is JSON. Long texts are not walked: that would take seconds."""
-    if len(text) > _PART_BYTES:
+def _not_json(text: bytes, depth: int, *, locate: bool) -> EventInvalidError:
+    """Why ``text`` cannot be read. Long texts are not walked: that would take seconds."""
+    if len(text) > _LOCATE_BYTES or not locate:
         return EventInvalidError("the text is not JSON", code="json_invalid")
     try:
         strict.check_strict(text, depth)
     except EventInvalidError as error:
         return error
-    return EventInvalidError("the body is not an array of events", code=code)
+    return EventInvalidError("the body is not an array of events", code="event_not_object")
 
 
 def _set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
@@ -369,26 +372,15 @@ def add_flag(event: Event, flag: str) -> None:
 
 
 def _is_shallow(joined: bytes, levels: int) -> bool:
-    """Whether JSON ``joined`` surely has at most ``levels`` levels: its brackets vanish in so many peelings.
+    """Whether JSON ``joined`` surely has at most ``levels`` levels.
 
-    Quotes are kept at first: a string without brackets leaves an empty pair, so a quote that stays means brackets inside
-    strings, where counting them would prove nothing; escaped quotes would blur that, so they give up as well.
+    A string without brackets leaves an empty pair of quotes; a quote that stays means brackets inside strings, where
+    peeling would prove nothing. Escaped quotes would blur that, so they give up as well.
     """
     if b"\\" in joined and b'\\"' in joined:
         return False
     brackets = joined.translate(None, _ALL_BUT_STRUCTURE).replace(b'""', b"")
-    if b'"' in brackets:
-        return False
-    for _ in range(levels):
-        peeled = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        if not peeled or peeled == brackets:
-            return not peeled
-        brackets = peeled
-    return False
-
-
-def _openings(record: bytes) -> int:
-    return record.count(b"{") + record.count(b"[")
+    return b'"' not in brackets and strict.is_shallow(brackets, levels)
 
 
 def _too_large(size: int, limits: EventLimits) -> str:

@@ -8,11 +8,11 @@ Refused, each with a JSON Pointer (RFC 6901) to the place:
     string_invalid    a lone surrogate escape, or NUL, in a value or a key
     depth_exceeded    more levels of arrays and objects than allowed; the outermost counts 1
 
-The text is walked token by token with a stack of its own, so depth costs no recursion, and every pattern is possessive,
-so time is linear. `is_plainly_strict` answers for nearly all texts with C code: what msgspec decodes and encodes to the
+Two functions give the same verdict. `find_fault` says only which code, with C code: what msgspec decodes and encodes to the
 very same bytes has none of these faults, because no encoder writes them; where only escapes or number texts differ, the
-standard library's parser with hooks finds repeated keys and bad numbers (msgspec has refused the rest by then). Its "no"
-means only: look closely.
+standard library's parser with hooks finds repeated keys and bad numbers, and msgspec has refused the rest by then.
+`check_strict` says where, token by token with a stack of its own, so depth costs no recursion; it takes about a microsecond
+a token, so only refused texts are walked, and callers bound how much of that they do. Every pattern takes linear time.
 """
 
 from __future__ import annotations
@@ -38,6 +38,17 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
 _ODD_NUMBER = re.compile(rb"[eE][+-]?[0-9]{3}|[0-9]{32}")
 """Without it, and with no run of more than 64 digits, no number can be out of range or have more than 64 digits."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
+_TO_BRACES = bytes.maketrans(b"[]", b"{}")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_MESSAGES = {
+    "json_invalid": "the text is not UTF-8",
+    "key_duplicate": "an object has one key twice",
+    "number_invalid": "a number is out of range or too long",
+    "string_invalid": "a string holds NUL or half of a surrogate pair",
+    "depth_exceeded": "the record is nested too deep",
+}
 _DIGIT = re.compile(r"[0-9]")
 
 _decode = msgspec.json.Decoder().decode
@@ -49,30 +60,67 @@ def compact(text: bytes) -> bytes:
     return msgspec.json.format(text, indent=-1)
 
 
-def is_plainly_strict(text: bytes, depth_max: int) -> bool:
-    """Whether compact JSON ``text`` is surely strict. False means it needs `check_strict`."""
-    if text.count(b"{") + text.count(b"[") > depth_max or b"\\u0000" in text or LONG_NUMBER.search(text):
-        return False
+def find_fault(text: bytes, depth_max: int) -> str | None:
+    """The code of a fault in ``text``, which `compact` gave; None when it is strict."""
+    if openings(text) > depth_max or LONG_NUMBER.search(text):
+        bare = _STRING.sub(b"", text)
+        if LONG_NUMBER.search(bare):
+            return "number_invalid"
+        if not is_shallow(bare, depth_max):
+            return "depth_exceeded"
+    if b"\\u0000" in text and _NUL.search(text):
+        return "string_invalid"
     try:
         if _encode(_decode(text)) != text:
             json.loads(text, object_pairs_hook=_unique, parse_float=_check_number if _ODD_NUMBER.search(text) else None)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OverflowError):
-        return False
-    return True
+    except EventInvalidError as error:
+        return error.code
+    except UnicodeDecodeError:
+        return "json_invalid"
+    except msgspec.ValidationError:
+        return "number_invalid"
+    except msgspec.DecodeError:
+        return "string_invalid"
+    return None
+
+
+def require_strict(text: bytes, depth_max: int, *, locate: bool = True) -> None:
+    """Raise EventInvalidError when ``text``, which `compact` gave, has a fault; with its place when it may be looked for."""
+    code = find_fault(text, depth_max)
+    if code is None:
+        return
+    if locate:
+        check_strict(text, depth_max)
+    raise EventInvalidError(_MESSAGES[code], code=code)
+
+
+def openings(text: bytes) -> int:
+    """How many arrays and objects ``text`` opens at most: brackets in strings count too."""
+    return text.count(b"{") + text.count(b"[")
+
+
+def is_shallow(text: bytes, levels: int) -> bool:
+    """Whether JSON ``text``, without brackets in strings, has at most ``levels`` levels: so many peelings leave nothing."""
+    braces = text.translate(_TO_BRACES, _NO_BRACKETS)
+    for _ in range(levels):
+        braces = braces.replace(b"{}", b"")
+        if not braces:
+            return True
+    return False
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key is there twice")
+        raise EventInvalidError(_MESSAGES["key_duplicate"], code="key_duplicate")
 
 
 def _check_number(text: str) -> None:
-    """Raise ValueError for a number that is out of range or too long."""
+    """Raise EventInvalidError for a number that is out of range or too long."""
     if len(_DIGIT.findall(text)) > DIGITS_MAX:
-        raise ValueError(f"a number has more than {DIGITS_MAX} digits")
+        raise EventInvalidError(f"a number has more than {DIGITS_MAX} digits", code="number_invalid")
     value = float(text)
     if isinf(value) or (value == 0.0 and text.lower().partition("e")[0].strip("-0.")):
-        raise ValueError(f"the number {text} is outside the range of a double")
+        raise EventInvalidError(f"the number {text} is outside the range of a double", code="number_invalid")
 
 
 def check_strict(text: bytes, depth_max: int) -> None:
@@ -183,8 +231,8 @@ class _Walk:
     def _number(self, text: str) -> None:
         try:
             _check_number(text)
-        except ValueError as error:
-            raise self._fault("number_invalid", str(error)) from None
+        except EventInvalidError as error:
+            raise self._fault(error.code, error.message) from None
 
     def _unexpected(self, token: re.Match[str]) -> EventInvalidError:
         start = self.at - len(token[0].lstrip(" \t\n\r"))

@@ -26,7 +26,7 @@ from msgspec import Raw
 
 from tallystick.errors import EventInvalidError
 from tallystick.event.fields import ACTION, ID
-from tallystick.event.strict import check_strict, compact, is_plainly_strict
+from tallystick.event.strict import check_strict, compact, require_strict
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -71,8 +71,7 @@ def _members(record: bytes, line: int) -> Members:
         raise EventInvalidError(f"the CloudEvent has {len(record)} bytes", line=line, code="event_too_large")
     try:
         members = _decode_members(record)
-        if not is_plainly_strict(compact(record), _DEPTH_MAX):
-            check_strict(record, _DEPTH_MAX)
+        require_strict(compact(record), _DEPTH_MAX)
     except EventInvalidError as error:
         raise EventInvalidError(error.message, line=line, pointer=error.pointer, code=error.code) from None
     except _SYNTAX:

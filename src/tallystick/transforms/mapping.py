@@ -154,8 +154,7 @@ class Mapping:
         content = strict.compact(record)
         if len(content) > RECORD_BYTES_MAX:
             raise EventInvalidError(f"the record has {len(content)} bytes", code="event_too_large")
-        if not strict.is_plainly_strict(content, DEPTH_MAX):
-            strict.check_strict(content, DEPTH_MAX)
+        strict.require_strict(content, DEPTH_MAX)
         scope = Scope(_decode(content), known)
         event = self._envelope(scope)
         own = _decode_members(content)
@@ -168,7 +167,7 @@ class Mapping:
 
     def _map_text(self, record: bytes, known: dict[str, str]) -> tuple[Event, bytes]:
         if not self._takes_text:
-            if record.startswith(b"{"):
+            if record.startswith(b"{") and len(record) <= RECORD_BYTES_MAX:
                 strict.check_strict(record, DEPTH_MAX)
             raise EventInvalidError("the record is not a JSON object", code="record_not_json")
         text = record.decode("utf-8", "replace").replace("\0", "\ufffd")

@@ -155,6 +155,17 @@ def test_depth_counts_the_event_and_ignores_brackets_in_strings(depth: int) -> N
     assert read_one(f'{{"action":"a","actor":"u","metadata":{bad}}}'.encode())[0] == "depth_exceeded"  # type: ignore[index]
 
 
+@pytest.mark.parametrize("kinds", ["[", "{", "[{", "[[{", "{{["])
+@pytest.mark.parametrize("levels", [31, 32])
+def test_depth_is_exact_for_any_mixture(kinds: str, levels: int) -> None:
+    """Arrays and objects count alike, in the fast check of a batch as in the exact one."""
+    value = "1"
+    for level in range(levels - 1):
+        value = f"[{value}]" if kinds[level % len(kinds)] == "[" else f'{{"a":{value}}}'
+    record = f'{{"action":"a","actor":"u","metadata":{{"m":{value}}}}}'.encode()
+    assert (not READER.read_records([record] * 3).errors) is (levels == 31)
+
+
 def test_values_in_changes_count_their_depth_too() -> None:
     """A value in a change lies three levels down already."""
     for levels, expected in ((29, True), (30, False)):
