@@ -124,14 +124,14 @@ class _Builder:
     def field(self, item: Any, outer: Path | None, depth: int) -> Node:
         place = self.place(item)
         quoted = _quoted_form(self.text, item.pos or 0)
+        as_text = f'"{_escape(_word_around(self.text, item.pos or 0))}"'
         if outer is not None:
-            raise QueryError("a field inside another field's value", place=place, hint=f"Quote a value with a colon: {quoted}")
+            raise QueryError("a field inside another field's value", place=place, hint=f"Quote a value with a colon: {as_text}")
         if isinstance(item.expr, tree.SearchField):
             raise QueryError("a value with a colon must be quoted", place=place, hint=f"Write {quoted}")
         if isinstance(item.expr, tree.Prohibit):
             hint = f"Write {quoted} for a value that starts with -, and NOT before the field to exclude"
             raise QueryError("- is not expected here", place=place, hint=hint)
-        as_text = f'"{_escape(_word_around(self.text, item.pos or 0))}"'
         path = resolve_path(_unescape(item.name), place, as_text)
         return self.build(item.expr, path, depth + 1)
 

@@ -94,6 +94,12 @@ class Installation:
             self._archiver.step()
         self._archiver.flush()
 
+    async def restart_journal(self) -> None:
+        """The next append opens a new segment."""
+        if self._journal is not None:
+            await self._journal.close()
+            self._journal = None
+
     async def close(self) -> None:
         if self._engine is not None:
             self._engine.close()
