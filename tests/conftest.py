@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from support.moto import S3Server, run_s3_server
 from support.server import Server
 
 
@@ -23,3 +25,10 @@ def make_server(tmp_path: Path) -> Iterator[Callable[[str], Server]]:
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """moto's S3 server as its own process, one for the whole run."""
+    with run_s3_server() as server:
+        yield server

@@ -116,6 +116,13 @@ class Server:
         """One NDJSON request."""
         return self.http.post("/v1/events", content=body, params=params, headers={"Content-Type": "application/x-ndjson"})
 
+    def send_ok(self, body: bytes) -> dict[str, Any]:
+        """One NDJSON request that must be accepted; its answer."""
+        answer = self.send(body)
+        assert answer.status_code == 200, answer.text
+        accepted: dict[str, Any] = answer.json()
+        return accepted
+
     def cli(self, *arguments: str, check: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a verb of the command line against this server."""
         full = {**os.environ, "TALLYSTICK_URL": self.url, "TALLYSTICK_KEY": ADMIN_KEY, **environment}

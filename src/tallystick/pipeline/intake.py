@@ -33,6 +33,7 @@ from tallystick.sources.front import Front
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import build_plans
+from tallystick.sources.tally import SourceTallies
 from tallystick.telemetry import log
 
 _GRACE_S = 5
@@ -65,13 +66,15 @@ def _open_journal(installation: Installation) -> Journal:
 
 async def _serve(installation: Installation, journal: Journal) -> None:
     config = installation.config
+    plans = build_plans(config, compile_query)
     service = IntakeService(
         journal,
         TenantRegistry(installation.data_dir),
-        build_plans(config, compile_query),
+        plans,
         EventReader(Limits(config.limits.event.bytes, config.limits.depth, config.limits.events)),
         Digester(installation.keys.derive("dedupe")),
         config.hash,
+        SourceTallies((plan.name, plan.type) for plan in plans.values()),
     )
     public = _listener(config, _front(installation, service))
     inner = _server(InnerDoor(service, lambda: _status(service)), http="httptools")
@@ -118,7 +121,13 @@ def _status(service: IntakeService) -> dict[str, Any]:
     accepted = service.journal.accepted()
     tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
     reasons = _not_ready(service.journal)
-    return {**service.journal.status(), "ready": not reasons, "reasons": reasons, "accepted": tenants}
+    return {
+        **service.journal.status(),
+        "ready": not reasons,
+        "reasons": reasons,
+        "accepted": tenants,
+        "sources": service.tallies.page(),
+    }
 
 
 def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:

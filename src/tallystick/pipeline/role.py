@@ -17,7 +17,7 @@ from tallystick.config import Config, load_config
 from tallystick.errors import ConfigError, IntegrityError, StartError
 from tallystick.pipeline.context import Installation, open_installation
 from tallystick.pipeline.process import die_with_parent
-from tallystick.telemetry import configure_logging, log, use_metrics_dir
+from tallystick.telemetry import configure_logging, log, publish_status, use_metrics_dir
 
 # Named by text, not imported: the api process stands on a higher floor, and a follower must not load what it does not use.
 ROLE_MODULES = {
@@ -80,7 +80,8 @@ def main(arguments: Sequence[str]) -> int:
         log.error("start refused", error=str(error))
         return EXIT_START
     except IntegrityError as error:
-        log.error("integrity failure", error=str(error))
+        log.error("integrity failure", role=role, error=str(error))
+        publish_status(config.data_dir, role, {"reason": str(error)})
         return EXIT_INTEGRITY
     return 0
 

@@ -3,8 +3,8 @@
 - The supervisor holds the `supervisor` lock of the data directory, so a second `up` ends at once with exit 3.
 - Each role is its own process and dies with the supervisor (`process.die_with_parent`), also under kill -9.
 - A role that ends is started again after a pause that grows from 0.5 to 10 seconds: a crashed follower catches up from its
-  cursor, a crashed intake recovers its journal. A role that ends with exit 2, 3 or 4 asks for a person, not for another
-  start: then everything stops with that code.
+  cursor, a crashed intake recovers its journal. One that finds evidence damaged (exit 4) is tried again too: acceptance
+  goes on, and status is red with the reason. Exit 2 and 3 ask for a person before anything else: everything stops.
 - SIGTERM or SIGINT stops intake first (requests in flight are answered), then the followers; a second signal, or the end of
   the grace period, kills what is left. SIGHUP is passed on to every role.
 """
@@ -27,7 +27,7 @@ from tallystick.telemetry import log
 
 ROLES = ("intake", "api", "sealer", "archiver", "dispatcher")
 _GRACE_S = 10.0
-_FINAL_CODES = (2, 3, 4)
+_FINAL_CODES = (2, 3)
 
 
 @dataclass
@@ -128,6 +128,7 @@ class Supervisor:
         for child in self._children.values():
             if child.process is not None:
                 _wait(child.process, deadline)
+        _clear_run_dir(self.installation.run_dir)
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:

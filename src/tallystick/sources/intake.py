@@ -37,6 +37,7 @@ from tallystick.sources.submission import (
     Sender,
     TenantOutcome,
 )
+from tallystick.sources.tally import SourceTallies
 
 DEFAULT_TENANT = "default"
 
@@ -74,6 +75,7 @@ class IntakeService:
     reader: EventReader
     digester: Digester
     config_hash: str
+    tallies: SourceTallies
     retention_class: str = "standard"
     clock: Callable[[], float] = time.time
 
@@ -135,7 +137,9 @@ class IntakeService:
             committed = await self.journal.append(append)
         except ConflictError as error:
             raise _with_lines(error, draft, parts) from None
-        return self._outcome(draft, parts, committed, made_ids, wants_results=wants_results)
+        outcome = self._outcome(draft, parts, committed, made_ids, wants_results=wants_results)
+        self.tallies.count(draft.plan.name, outcome)
+        return outcome
 
     def _split_by_tenant(self, draft: Draft) -> list[_Part]:
         default = self._default_tenant(draft)

@@ -1,0 +1,71 @@
+"""What each source took in since the start, for metrics and status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import Counter
+
+from tallystick.sources.submission import Outcome
+
+_ACCEPTED = Counter("tallystick_events_accepted", "Events made durable.", ["source"])
+_DUPLICATES = Counter(
+    "tallystick_events_duplicate", "Events that were stored before and answered with their first position.", ["source"]
+)
+_FILTERED = Counter("tallystick_events_filtered", "Events held back at intake by a named filter.", ["source"])
+_QUARANTINED = Counter("tallystick_records_quarantined", "Records kept in the quarantine.", ["source"])
+
+
+@dataclass(slots=True)
+class SourceTally:
+    """Counts of one source since the start; ``last_at`` is the received time of its last request, empty before one."""
+
+    type: str
+    accepted: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+    last_at: str = ""
+    _counters: tuple[Any, ...] = field(default=())
+
+
+class SourceTallies:
+    """One tally per source. Counts per request, not per event."""
+
+    def __init__(self, sources: Iterable[tuple[str, str]]) -> None:
+        self._tallies = {
+            name: SourceTally(
+                kind,
+                _counters=(_ACCEPTED.labels(name), _DUPLICATES.labels(name), _FILTERED.labels(name), _QUARANTINED.labels(name)),
+            )
+            for name, kind in sources
+        }
+
+    def count(self, source: str, outcome: Outcome) -> None:
+        """Add one durable request."""
+        tally = self._tallies[source]
+        numbers = (outcome.accepted, outcome.duplicates, outcome.filtered, len(outcome.bad))
+        for counter, number in zip(tally._counters, numbers, strict=True):
+            if number:
+                counter.inc(number)
+        tally.accepted += outcome.accepted
+        tally.duplicates += outcome.duplicates
+        tally.filtered += outcome.filtered
+        tally.quarantined += len(outcome.bad)
+        tally.last_at = outcome.received_at
+
+    def page(self) -> dict[str, dict[str, Any]]:
+        """The counts by source, as status shows them."""
+        return {
+            name: {
+                "type": tally.type,
+                "accepted": tally.accepted,
+                "duplicates": tally.duplicates,
+                "filtered": tally.filtered,
+                "quarantined": tally.quarantined,
+                "last_at": tally.last_at or None,
+            }
+            for name, tally in self._tallies.items()
+        }
