@@ -12,8 +12,8 @@ and everything inside Raw members beyond syntax. Three facts close the gap for a
    encode and one comparison. Equal bytes, not equal lengths: here numbers may grow (``1e5`` → ``100000.0``).
 3. What survives both is looked for on its own: NUL escapes, numbers of more than 64 digits, depth.
 
-A batch that fails is compacted and tried once more (senders that write blanks do so everywhere); then each record goes
-alone, where `strict.find_fault` decides and `strict.check_strict` finds the place. Nothing here accepts what they refuse.
+A batch that fails is compacted and tried once more (senders that write blanks do so everywhere), then once without needless
+escapes (Python writes ``\\u00e9``, Go ``\\u003c``, PHP ``\\/`` unless told otherwise); then each record goes alone, where `strict.find_fault` decides and `strict.check_strict` finds the place. Nothing here accepts what they refuse.
 
 Memory: plain values take up to thirty times their text, so a body is worked on in parts of at most `_PART_BYTES`, records
 over the limit are refused before anything is made of them, and lines and elements are counted before they are cut. Time:
@@ -159,20 +159,28 @@ class EventReader:
         return batch
 
     def _read_part(self, records: list[bytes], lines: Sequence[int], batch: ReadBatch) -> None:
-        events = self._read_fast(records)
         contents = records
+        events = self._read_fast(records)
         if events is None:
             try:
                 contents = list(map(strict.compact, records))
             except _SYNTAX:
                 return self._read_each(records, lines, batch)
-            events = self._read_fast(contents) if contents != records else None
+            events = (self._read_fast(contents) if contents != records else None) or self._read_escaped(contents)
         if events is None:
             return self._read_each(records, lines, batch)
         batch.events += events
         batch.contents += contents
         batch.lines += lines
         return None
+
+    def _read_escaped(self, records: list[bytes]) -> list[Event] | None:
+        """The same for records with escapes that were not needed: what is strict without them is strict with them."""
+        plain = list(map(strict.unescape, records))
+        if plain == records or max(map(len, records)) > self.limits.event_bytes or self._read_fast(plain) is None:
+            return None
+        events = list(map(_decode_event, records))
+        return list(events) if settle_fields(events) else None
 
     def _split(self, body: bytes, shape: Shape) -> tuple[list[bytes], Sequence[int]]:
         """The records of a body and their numbers. Raises EventInvalidError when the body as a whole is at fault."""

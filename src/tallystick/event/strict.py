@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from math import isinf
 from typing import Any
 
@@ -38,6 +39,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
 _ODD_NUMBER = re.compile(rb"[eE][+-]?[0-9]{3}|[0-9]{32}")
 """Without it, and with no run of more than 64 digits, no number can be out of range or have more than 64 digits."""
+_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*+\\u0000")
 _TO_BRACES = bytes.maketrans(b"[]", b"{}")
@@ -58,6 +60,19 @@ _encode = msgspec.json.Encoder().encode
 def compact(text: bytes) -> bytes:
     """``text`` without insignificant whitespace; numbers, escapes and order of keys stay. Raises msgspec.MsgspecError."""
     return msgspec.json.format(text, indent=-1)
+
+
+def unescape(text: bytes) -> bytes:
+    """``text`` with each escape in its shortest form; the same value. Lone surrogates stay as they are."""
+    return _ESCAPE.sub(lambda match: _shortest(match[0]), text) if b"\\" in text else text
+
+
+@lru_cache(maxsize=4096)
+def _shortest(escape: bytes) -> bytes:
+    try:
+        return _encode(_decode(b'"' + escape + b'"'))[1:-1]
+    except msgspec.MsgspecError:
+        return escape
 
 
 def find_fault(text: bytes, depth_max: int) -> str | None:

@@ -325,3 +325,15 @@ def test_a_body_of_many_parts_keeps_order_and_numbers() -> None:
 def test_large_hostile_bodies_are_refused_before_they_are_built(body: bytes, shape: Any, code: str) -> None:
     """Counts and sizes are checked on bytes, so that a small body cannot become a large heap."""
     assert READER.read(body, shape).errors[0].code == code
+
+
+def test_needless_escapes_are_kept_and_cost_no_event() -> None:
+    """A batch of senders that escape more than they must is read whole, and free values keep their escapes."""
+    record = b'{"action":"a","actor":"\\u00e9\\/\\ud83d\\ude00","metadata":{"\\u003cb":"\\u0041\\\\u0041"}}'
+    batch = READER.read_records([record, MINIMAL] * 50)
+    assert not batch.errors
+    assert batch.contents[0] == record
+    assert batch.events[0].actor.id == "é/😀"
+    assert bytes(batch.events[0].metadata) == b'{"\\u003cb":"\\u0041\\\\u0041"}'  # type: ignore[arg-type]
+    twice = record.replace(b'"\\u003cb":', b'"<b":1,"\\u003cb":')
+    assert [error.line for error in READER.read_records([record, twice]).errors] == [2]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.errors import EventInvalidError
-from tallystick.event.strict import check_strict, compact, find_fault, require_strict
+from tallystick.event.strict import check_strict, compact, find_fault, require_strict, unescape
 
 DEPTH = 32
 
@@ -172,3 +172,18 @@ def test_depth_costs_no_recursion() -> None:
 def test_numbers_and_escapes_keep_their_text_when_compacted() -> None:
     """Compacting takes only blanks away."""
     assert compact(b'{ "a" : [ 1.0, -0, 1E2, "\\u0041 b" ] }') == b'{"a":[1.0,-0,1E2,"\\u0041 b"]}'
+
+
+@given(TEXTS)
+@settings(max_examples=100, deadline=None)
+def test_unescaping_keeps_value_and_verdict(text: str) -> None:
+    """Escapes in their shortest form change neither the value nor what is wrong with it."""
+    try:
+        data = compact(text.encode("utf-8", "surrogatepass"))
+    except msgspec.MsgspecError:
+        return
+    plain = unescape(data)
+    assert len(plain) <= len(data)
+    assert reference_accepts(plain) == reference_accepts(data)
+    if reference_accepts(data):
+        assert json.loads(plain) == json.loads(data)
