@@ -13,13 +13,13 @@ from tallystick.config import DeliverySettings, Duration
 from tallystick.delivery.builder import CutBuilder
 from tallystick.delivery.cut import BatchLimits, Cut, CutContext, build_cut, select_lines
 from tallystick.delivery.dead_letters import DeadLetters
-from tallystick.delivery.dispatcher import compile_where
 from tallystick.delivery.events import Span
 from tallystick.delivery.history import History
 from tallystick.delivery.lane import Lane
 from tallystick.delivery.state import LaneStateFile
 from tallystick.plugin import Destination
 from tallystick.privacy.keys import KeyStore
+from tallystick.query.evaluate import compile_query
 
 HANDLE = "aaaaaaaaaaaaaaaa"
 FAST = DeliverySettings(retry_min=Duration("5ms"), retry_max=Duration("20ms"), probe_interval=Duration("10ms"), breaker_failures=3)
@@ -111,7 +111,7 @@ class LaneBench:
             server_name="audit.example.com",
             config_hash="cfg",
             where=where,
-            compile_where=compile_where,
+            compile_where=lambda text: compile_query(text).matches_line,
             note=self.world.note,
         )
         return Lane(

@@ -119,13 +119,16 @@ class JournalBlocks:
         """Whether the journal itself declares the index lost, in a `lost` frame or by damage."""
         return any(first <= index < first + count for first, count in self._lost.get(handle, ()))
 
-    def next_known(self, handle: str, index: int) -> int | None:
-        """The first index after ``index`` that the journal has; None when it has none."""
+    def gap_end(self, handle: str, index: int) -> int | None:
+        """If the journal has events of the tenant before ``index`` and behind it, but not it: the first one behind it."""
+        number = self._find(handle, index)
+        if number is not None:  # inside a block's bounds, between two of its frames
+            firsts = [frame.first_index for frame in self._load(number).get(handle, [])]
+            at = bisect_right(firsts, index)
+            return firsts[at] if 0 < at < len(firsts) else None
         spans = self._spans.get(handle)
-        if spans is None:
-            return None
-        at = bisect_right(spans.first, index)
-        return spans.first[at] if at < len(spans.first) else None
+        at = bisect_right(spans.first, index) if spans is not None else 0
+        return spans.first[at] if spans is not None and 0 < at < len(spans.first) else None
 
     def _find(self, handle: str, index: int) -> int | None:
         spans = self._spans.get(handle)

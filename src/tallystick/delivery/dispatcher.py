@@ -8,13 +8,14 @@ here waits for a destination: a lane that hangs hangs alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tallystick.archive.catalog import Catalog
+from tallystick.archive.catalog import CatalogDamagedError
 from tallystick.archive.reader import ArchiveReader
 from tallystick.config import Config, DestinationSettings
 from tallystick.delivery.builder import CutBuilder
@@ -31,7 +32,7 @@ from tallystick.delivery.outbox import Outbox
 from tallystick.delivery.state import LaneStateFile
 from tallystick.delivery.statement import StatementBook
 from tallystick.durable import RoleLock
-from tallystick.errors import TallystickError
+from tallystick.errors import DestinationUnavailableError, TallystickError
 from tallystick.evidence.heads import Heads
 from tallystick.evidence.origin import event_origin
 from tallystick.journal.reader import JournalReader
@@ -91,17 +92,30 @@ class SealedHeads:
 
 
 class _ArchiveView:
-    """The archive as `events.EventReader` sees it."""
+    """The archive as `events.EventReader` sees it. A damaged catalog is made again by the archiver: until then, it is away."""
 
-    def __init__(self, reader: ArchiveReader, catalog: Catalog) -> None:
+    def __init__(self, reader: ArchiveReader) -> None:
         self._reader = reader
-        self._catalog = catalog
 
     def mark(self, handle: str) -> int:
-        return self._catalog.mark(handle)
+        with _catalog_away():
+            return self._reader.catalog.mark(handle)
 
     def lines(self, handle: str, first_index: int, count: int) -> list[tuple[int, bytes]]:
-        return self._reader.lines(handle, first_index, count)
+        with _catalog_away():
+            return self._reader.lines(handle, first_index, count)
+
+    def lost(self, handle: str) -> list[tuple[int, int]]:
+        with _catalog_away():
+            return self._reader.catalog.lost(handle)
+
+
+@contextlib.contextmanager
+def _catalog_away() -> Iterator[None]:
+    try:
+        yield
+    except CatalogDamagedError as error:
+        raise DestinationUnavailableError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +262,7 @@ def compile_where(text: str) -> Predicate:
 
 
 def open_parts(config: Config, keys: KeyStore) -> Parts:
-    archive = ArchiveReader(config, keys)
-    view = _ArchiveView(archive, archive.catalog)
+    view = _ArchiveView(ArchiveReader(config, keys))
     journal, again = JournalReader(config.data_dir, keys), JournalReader(config.data_dir, keys)
     reader = EventReader(journal, again, view, config.delivery.cache.bytes)
     return Parts(SealedHeads(config.data_dir, config.server.name), reader, InnerDoor(config.data_dir))

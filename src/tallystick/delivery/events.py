@@ -3,7 +3,7 @@
 Looking in that order is safe against the archiver: it makes an event readable in the archive before its segment goes. An index that
 neither has is a gap, with the reason that the dead letter will carry:
 
-- ``lost``     the journal declares it lost, or both have later events of the tenant but not this one
+- ``lost``     the journal or the archiver declared it lost, or the journal has the tenant's events before and after it
 - ``expired``  the archive's period for it is over, or its month's or person's key was destroyed
 - ``damaged``  its chunk does not decrypt; once restored, the dead letter can be replayed
 
@@ -37,11 +37,14 @@ class Span:
 
 
 class Archive(Protocol):
-    """What is needed of the archive. ``mark``: the first index not archived; ``lines``: those it still has."""
+    """What is needed of the archive. ``mark``: the first index not archived; ``lines``: those it still has; ``lost``: spans
+    (first, count) that were gone before they could be archived."""
 
     def mark(self, handle: str) -> int: ...
 
     def lines(self, handle: str, first_index: int, count: int) -> list[tuple[int, bytes]]: ...
+
+    def lost(self, handle: str) -> list[tuple[int, int]]: ...
 
 
 class Reader(Protocol):
@@ -98,10 +101,17 @@ class EventReader:
             return 0
         end = min(end, mark)
         found, gone = self._read_archive(handle, span.end, end)
+        if len(found) + len(gone) < end - span.end:
+            # Asked once more before anything counts as gone: a catalog that is just being made anew has no rows.
+            if self._archive.mark(handle) < end:
+                raise TransientError("the archive's catalog is being made anew", place=handle)
+            found, gone = self._read_archive(handle, span.end, end)
+        lost = self._archive.lost(handle) if len(found) < end - span.end else []
         for index in range(span.end, end):
             line = found.get(index)
             if line is None:
-                span.gaps[index] = gone.get(index) or ("lost" if self._is_lost(handle, index) else "expired")
+                is_lost = any(first <= index < first + count for first, count in lost) or self._is_lost(handle, index)
+                span.gaps[index] = gone.get(index) or ("lost" if is_lost else "expired")
             span.lines.append(line or b"")
         return sum(map(len, found.values()))
 
@@ -117,16 +127,13 @@ class EventReader:
         return low[0] | high[0], low[1] | high[1]
 
     def _add_gap(self, handle: str, span: Span, end: int) -> None:
-        """An index that is not archived and not in the journal: lost if the journal says so or knows later ones."""
+        """Indexes that are not archived and not in the journal: lost if the journal says so or has events around them."""
         index = span.end
         with self._lock:
-            following = self._blocks.next_known(handle, index)
+            following = self._blocks.gap_end(handle, index)
         if following is None and not self._is_lost(handle, index):
             raise TransientError(f"event {index} is sealed but cannot be read yet", place=handle)
-        stop = min(end, following) if following is not None else index + 1
-        for lost in range(index, max(stop, index + 1)):
-            if lost > index and self._from_journal(handle, lost) is not None:
-                break
+        for lost in range(index, min(end, following or index + 1)):
             span.gaps[lost] = "lost"
             span.lines.append(b"")
 

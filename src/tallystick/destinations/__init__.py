@@ -9,8 +9,9 @@ from typing import cast
 
 from tallystick.config import Config, DestinationSettings
 from tallystick.config.load import decode_table
-from tallystick.errors import ConfigError
+from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Destination
+from tallystick.query.evaluate import compile_query
 
 DESTINATIONS: dict[str, str] = {
     "file": "tallystick.destinations.file:FileDestination",
@@ -42,8 +43,18 @@ def read_settings(config: Config) -> dict[str, tuple[type[Destination], Destinat
                 hint='As in [destinations.lake] with type = "object_store"',
             )
         kind = load_destination(str(table.get("type", "")))
-        found[name] = kind, decode_table(config, "destinations", name, table, kind.settings)
+        settings = decode_table(config, "destinations", name, table, kind.settings)
+        _check_where(config, name, settings)
+        found[name] = kind, settings
     return found
+
+
+def _check_where(config: Config, name: str, settings: DestinationSettings) -> None:
+    try:
+        compile_query(settings.where or "")
+    except QueryError as error:
+        place = f"{config.path or 'the configuration'}, [destinations.{name}]"
+        raise ConfigError(f"destinations.{name}.where: {error.message}", place=place, hint=error.hint) from error
 
 
 def build_destinations(config: Config) -> dict[str, tuple[Destination, DestinationSettings]]:

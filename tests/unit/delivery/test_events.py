@@ -63,6 +63,10 @@ class FakeArchive:
     missing: set[int] = field(default_factory=set)
     error: Exception | None = None
     bad: set[int] = field(default_factory=set)
+    lost_spans: list[tuple[int, int]] = field(default_factory=list)
+
+    def lost(self, handle: str) -> list[tuple[int, int]]:
+        return self.lost_spans
 
     def mark(self, handle: str) -> int:
         return self.marks.get(handle, 0)
@@ -129,8 +133,29 @@ def test_lost_by_the_journal_and_expired_in_the_archive_have_their_reasons() -> 
     span = reader.read("a", 0, 30, 1_000, 1 << 20)
     assert span.gaps == dict.fromkeys([*range(10, 15), *range(20, 25)], "lost")
     assert [line for line in span.lines if line] == texts("a", 0, 10) + texts("a", 15, 20) + texts("a", 25, 30)
-    reader = make_reader(FakeJournal(), FakeArchive({"b": 5}, missing={2}))
-    assert reader.read("b", 0, 5, 10, 1 << 20).gaps == {2: "expired"}
+    reader = make_reader(FakeJournal(), FakeArchive({"b": 5}, missing={2, 3}, lost_spans=[(3, 1)]))
+    assert reader.read("b", 0, 5, 10, 1 << 20).gaps == {2: "expired", 3: "lost"}
+
+
+def test_a_hole_between_frames_is_lost_and_one_before_the_first_is_waited_for() -> None:
+    """The journal has events on both sides: gone. It begins later: the archive may just not be readable, so nothing is declared."""
+    journal = FakeJournal([make_frame("a", 10, 5, 0), make_frame("a", 20, 5, 1)])
+    reader = make_reader(journal)
+    assert reader.read("a", 10, 25, 100, 1 << 20).gaps == dict.fromkeys(range(15, 20), "lost")
+    with pytest.raises(TransientError, match="cannot be read yet"):
+        reader.read("a", 5, 25, 100, 1 << 20)
+
+
+def test_a_catalog_that_is_being_made_anew_loses_nothing() -> None:
+    """Rows that vanish between two looks are asked for again; a mark that fell back is a reason to wait."""
+
+    class Vanishing(FakeArchive):
+        def lines(self, handle: str, first_index: int, count: int) -> list[tuple[int, bytes]]:
+            self.marks[handle] = 0
+            return []
+
+    with pytest.raises(TransientError, match="made anew"):
+        make_reader(FakeJournal(), Vanishing({"a": 20})).read("a", 0, 20, 100, 1 << 20)
 
 
 @pytest.mark.parametrize(("error", "reason"), [(NotFoundError("key destroyed"), "expired"), (IntegrityError("bad"), "damaged")])
