@@ -108,7 +108,7 @@ class Dedupe:
 
     @classmethod
     def open(cls, data_dir: Path, keys: Keys, events: int, *, table_rows: int = _TABLE_ROWS) -> Dedupe:
-        """``events``: how many of the last events to remember, at least. About 2 bytes of memory each, and 30 MB."""
+        """``events``: how many of the last events to remember, at least. About 2 bytes of memory each, and 50 MB."""
         return cls(DedupeStore(data_dir, keys, events, table_rows), Digester(keys.derive("dedupe")), table_rows)
 
     @property

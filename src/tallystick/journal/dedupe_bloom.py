@@ -1,7 +1,7 @@
 """A Bloom filter in which each key has one 64-bit word and five bits of it: one memory access a key, whole batches at once.
 
 A key is the first half of a digest, already uniform: its upper 32 bits choose the word, 30 of its lower bits choose the
-five bits. At 16 bits a key about one absent key in 300 looks present (Putze, Sanders, Singler 2007, "blocked" filters).
+five bits. At 16 bits a key about one absent key in 230 looks present (Putze, Sanders, Singler 2007, "blocked" filters).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _HEADER_HEAD = struct.Struct(">8sII")
 _ROW = np.dtype([("low", "<u8"), ("content", "u1", (16,)), ("seq", "<u8"), ("index", "<u8"), ("leaf", "u1", (32,))])
 _MADE_ROW = np.dtype([("low", "<u8")])
 _ENTRY = struct.Struct("<Q16sQQ32s")
-_SLICE_ROWS = 65_536
+_SLICE_ROWS = 16_384
 _KEY_AAD = b"ts-dedupe-run1\x00"
 
 Rows: TypeAlias = NDArray[np.void]
@@ -158,7 +158,7 @@ class RunWriter:
 
 
 def merge_runs(runs: list[Run], path: Path, keys: KeyWrapper) -> int:
-    """Write one run with all rows of ``runs``, in pieces of about 65,536; returns how many of them were found damaged."""
+    """Write one run with all rows of ``runs``, in pieces of about 16,384; returns how many of them were found damaged."""
     ids, made = sum(run.header.ids.count for run in runs), sum(run.header.made.count for run in runs)
     pieces = max(1, max(ids, made) // _SLICE_ROWS)
     bounds = [(number << 64) // pieces for number in range(1, pieces + 1)]
