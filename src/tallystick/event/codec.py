@@ -13,7 +13,8 @@ and everything inside Raw members beyond syntax. Three facts close the gap for a
 3. What survives both is looked for on its own: NUL escapes, numbers of more than 64 digits, depth.
 
 A batch that fails is compacted and tried once more (senders that write blanks do so everywhere), then once without needless
-escapes (Python writes ``\\u00e9``, Go ``\\u003c``, PHP ``\\/`` unless told otherwise); then each record goes alone, where `strict.find_fault` decides and `strict.check_strict` finds the place. Nothing here accepts what they refuse.
+escapes (Python writes ``\\u00e9``, Go ``\\u003c``, PHP ``\\/`` unless told otherwise); then each record goes alone, where
+`strict.find_fault` decides and `strict.check_strict` finds the place. Nothing here accepts what they refuse.
 
 Memory: plain values take up to thirty times their text, so a body is worked on in parts of at most `_PART_BYTES`, records
 over the limit are refused before anything is made of them, and lines and elements are counted before they are cut. Time:
