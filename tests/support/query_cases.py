@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import pyarrow as pa
 
@@ -17,9 +18,11 @@ def ask_sql(node: Node, lines: Sequence[bytes]) -> tuple[list[int], bool]:
     where = to_where(node)
     table = columns_from_lines(lines, range(len(lines)), range(len(lines)))
     table = where.prepare(table.select(["index", *sorted(where.columns - {"index"})]))
-    database = Database(2**27)
-    try:
-        rows: pa.Table = database.ask(table, f'SELECT "index" FROM {TABLE} WHERE {where.text} ORDER BY ALL', where.parameters)
-    finally:
-        database.close()
+    sql = f'SELECT "index" FROM {TABLE} WHERE {where.text} ORDER BY ALL'
+    rows: pa.Table = _database().ask(table, sql, where.parameters)
     return rows["index"].to_pylist(), where.is_exact
+
+
+@cache
+def _database() -> Database:
+    return Database(2**27)

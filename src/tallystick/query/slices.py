@@ -25,7 +25,7 @@ from tallystick.errors import NotFoundError
 from tallystick.privacy.keys import KeyStore
 from tallystick.query.values import micros_of
 
-PACK_BYTES = 48 * 2**20
+PACK_BYTES = 24 * 2**20
 _PACK_GROUPS_MAX = 8
 _OPEN_MAX = 64
 _BATCH_ROWS = 1_024

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from tallystick.archive.archiver import Archiver
-from tallystick.config import ArchiveSettings, Config, DataSettings, KeysSettings, QuerySettings
+from tallystick.config import ArchiveSettings, Config, DataSettings, JournalSettings, KeysSettings, QuerySettings, Size
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.journal.entries import Append, TenantBatch
 from tallystick.journal.tenants import Tenant, TenantRegistry
@@ -53,6 +53,7 @@ class Installation:
         self.config = Config(
             data=DataSettings(dir=str(path / "data")),
             keys=KeysSettings(dir=str(path / "data.keys")),
+            journal=JournalSettings(segment_size=Size("1MiB")),
             query=QuerySettings(**query),
             archive=ArchiveSettings(**archive),
         )
