@@ -287,6 +287,24 @@ def test_damaged_run_is_reported_and_the_rest_serves(book: Book) -> None:
     assert (claim.new, list(claim.duplicates)) == ([0], [1])
 
 
+def test_flipped_bit_in_a_row_is_found_by_the_next_merge(book: Book) -> None:
+    """A merge reads everything and counts the run whose checksum fails; the ids of the others are unharmed."""
+    book.add(["first"])
+    book.settle()
+    run = next((book.directory / "dedupe").glob("*.run"))
+    data = bytearray(run.read_bytes())
+    data[-40] ^= 1
+    run.write_bytes(data)
+    for n in range(31):
+        book.add([f"id-{n}"])
+        book.settle()
+    book.dedupe.close()
+    assert book.dedupe.status()["runs"] == 1
+    assert book.dedupe.status()["damaged"] == 1
+    book.dedupe = book.open()
+    assert len(book.claim([f"id-{n}" for n in range(31)]).duplicates) == 31
+
+
 def test_damaged_filter_is_made_again_from_the_keys(book: Book) -> None:
     """A flipped bit in a run's filter hides no id."""
     book.add([f"id-{n}" for n in range(50)])
