@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pytest
 
@@ -15,7 +14,6 @@ from tallystick.transforms import load_mappings
 
 pytestmark = [
     pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample records are not beside the repository"),
-    pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed"),
 ]
 
 RECEIVED = "2026-03-04T10:00:00.000000Z"
