@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from tallystick.errors import ConflictError, EventInvalidError
-from tallystick.event.codec import Shape
+from tallystick.event.codec import NOT_JSON_CODES, Shape
 from tallystick.http.access import AccessKeys
 from tallystick.http.limits import BodyReader
 from tallystick.http.problem import Problem
@@ -20,7 +20,7 @@ from tallystick.sources.answer import ReceiptSigner, encode_answer
 from tallystick.sources.asgi import Receive, Scope, choice, headers_of, query_of
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import EVENTS
-from tallystick.sources.submission import Draft, ForbiddenTenantError, InvalidBatchError, Sender, problem_lines
+from tallystick.sources.submission import Bad, Draft, ForbiddenTenantError, InvalidBatchError, Sender, problem_lines
 
 _IDEMPOTENCY_KEY = re.compile(rb"[A-Za-z0-9._:-]{1,96}")
 _NDJSON = frozenset({b"application/x-ndjson", b"application/ndjson", b"application/jsonl"})
@@ -70,7 +70,7 @@ class EventsDoor(_Door):
         key = idempotency_key(headers)
         draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=on_invalid, idempotency_key=key)
         try:
-            self._read(draft, media, headers, body)
+            await self._read(draft, media, headers, body)
         except InvalidBatchError as error:
             raise invalid_problem(error) from None
         return await self.answer(
@@ -79,16 +79,17 @@ class EventsDoor(_Door):
             wants_results=choice(params, "results", ("false", "true"), "false") == "true",
         )
 
-    def _read(self, draft: Draft, media: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
+    async def _read(self, draft: Draft, media: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
         if media in _NDJSON:
-            self.service.read(draft, body, "ndjson")
+            await self.service.read(draft, body, "ndjson")
         elif media == b"application/json" and b"ce-specversion" not in headers:
-            self.service.read(draft, body, json_shape(body))
+            await self.service.read(draft, body, json_shape(body))
         else:
             try:
                 records = cloudevents.read(media.decode(), headers, body)
             except EventInvalidError as error:
-                raise Problem(400, error.code, error.message) from None
+                bad = [Bad(error.line, error, body)]
+                raise InvalidBatchError(bad, is_unreadable=error.code in NOT_JSON_CODES) from None
             self.service.read_records(draft, records)
 
 
@@ -109,7 +110,7 @@ class SourceDoor(_Door):
         peer = scope["client"][0] if scope.get("client") else ""
         draft = self.service.draft(plan, sender, on_invalid=on_invalid, peer=peer)
         try:
-            self.service.map_records(draft, split_records(body, media_type(headers, default=b"application/x-ndjson"), peer))
+            await self.service.map_records(draft, split_records(body, media_type(headers, default=b"application/x-ndjson"), peer))
         except InvalidBatchError as error:
             raise invalid_problem(error) from None
         return await self.answer(draft, is_signed=params.get("receipt") == "signed", wants_results=params.get("results") == "true")

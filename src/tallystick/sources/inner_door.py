@@ -96,7 +96,7 @@ class InnerDoor:
         if plan.mapping is None:
             self.service.read_records(draft, records)
         else:
-            self.service.map_records(draft, [Record(record, line) for line, record in enumerate(records, 1)])
+            await self.service.map_records(draft, [Record(record, line) for line, record in enumerate(records, 1)])
         return _summary(await self.service.commit(draft))
 
     async def _account(self, body: bytes) -> dict[str, Any]:

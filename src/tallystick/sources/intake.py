@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,11 @@ from tallystick.sources.submission import (
     TenantOutcome,
 )
 from tallystick.sources.tally import SourceTallies
+from tallystick.transforms import Mapping as RecordMapping
 
 DEFAULT_TENANT = "default"
+_INLINE_BYTES_MAX = 2 * 2**20
+_INLINE_MAPPED_BYTES_MAX = 64 * 2**10
 
 
 @dataclass(slots=True)
@@ -91,9 +95,13 @@ class IntakeService:
         received_at = format_utc(datetime.fromtimestamp(self.clock(), UTC))
         return Draft(plan, sender, received_at=received_at, **{"on_invalid": plan.on_invalid, **options})  # type: ignore[arg-type]
 
-    def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
-        """Step 1 for records that are events already."""
-        self._take(draft, self.reader.read(body, shape))
+    async def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
+        """Step 1 for records that are events already. A large body is read in a thread, so that others get their turn."""
+        if len(body) > _INLINE_BYTES_MAX:
+            batch = await asyncio.get_running_loop().run_in_executor(None, self.reader.read, body, shape)
+        else:
+            batch = self.reader.read(body, shape)
+        self._take(draft, batch)
 
     def read_records(self, draft: Draft, records: list[bytes]) -> None:
         """Step 1 for events that were taken out of another protocol."""
@@ -105,11 +113,20 @@ class IntakeService:
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=batch.is_unreadable)
 
-    def map_records(self, draft: Draft, records: Sequence[Record]) -> None:
-        """Step 1 for records of a product: one record may become several events."""
+    async def map_records(self, draft: Draft, records: Sequence[Record]) -> None:
+        """Step 1 for records of a product: one record may become several events. Raises InvalidBatchError, NotFoundError."""
         mapping = draft.plan.mapping
         if mapping is None:
             raise NotFoundError(f"the source {draft.plan.name!r} has no mapping")
+        if sum(len(record.data) for record in records) > _INLINE_MAPPED_BYTES_MAX:
+            await asyncio.get_running_loop().run_in_executor(None, self._map, draft, mapping, records)
+        else:
+            self._map(draft, mapping, records)
+        if draft.bad and draft.on_invalid == "reject":
+            raise InvalidBatchError(draft.bad, is_unreadable=False)
+
+    def _map(self, draft: Draft, mapping: RecordMapping, records: Sequence[Record]) -> None:
+        limit = self.reader.limits.events
         for record in records:
             result = mapping.map(record.data, source_type=draft.plan.name, peer=record.peer, keep_raw=draft.plan.keep_raw)
             draft.events += result.events
@@ -118,8 +135,10 @@ class IntakeService:
             for problem in result.problems:
                 error = EventInvalidError(problem.message, line=record.line, code=problem.code)
                 draft.bad.append(Bad(record.line, error, problem.record))
-        if draft.bad and draft.on_invalid == "reject":
-            raise InvalidBatchError(draft.bad, is_unreadable=False)
+            if len(draft.events) + len(draft.bad) > limit:
+                message = f"more than {limit} events in one request; send smaller ones"
+                error = EventInvalidError(message, line=record.line, code="too_many_events")
+                raise InvalidBatchError([Bad(record.line, error, b"")], is_unreadable=False)
 
     async def commit(self, draft: Draft, *, wants_results: bool = False) -> Outcome:
         """Steps 2 to 5. Raises ForbiddenTenantError, InvalidBatchError, ConflictError or PushbackError; then nothing was stored."""
