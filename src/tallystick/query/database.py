@@ -27,7 +27,7 @@ _OPTIONS = {
     "python_scan_all_frames": "false",
 }
 _THREADS = 2
-_IDLE_MAX = 2
+_IDLE_MAX = 1
 
 
 class Database:

@@ -253,7 +253,10 @@ class QueryEngine:
             batches += _hot_slices(handle, known.tables, view.mark, request.time)
         with self._databases.lend() as database:
             scanner = Scanner(database, Deadline(deadline))
-            yield _Scan(scanner, Sources(self._files, chunks, batches, request.time, self._readers), selections)
+            try:
+                yield _Scan(scanner, Sources(self._files, chunks, batches, request.time, self._readers), selections)
+            finally:
+                pa.default_memory_pool().release_unused()
 
     def _lines(self, handle: str, first: int, count: int) -> list[tuple[int, bytes]]:
         hot = self._hot.refresh([handle])[handle]
