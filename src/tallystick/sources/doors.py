@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from tallystick.errors import ConflictError, EventInvalidError
-from tallystick.event.codec import NOT_JSON_CODES, Shape
+from tallystick.event.codec import UNREADABLE_CODES, Shape
 from tallystick.http.access import AccessKeys
 from tallystick.http.limits import BodyReader
 from tallystick.http.problem import Problem
@@ -89,7 +89,7 @@ class EventsDoor(_Door):
                 records = cloudevents.read(media.decode(), headers, body)
             except EventInvalidError as error:
                 bad = [Bad(error.line, error, body)]
-                raise InvalidBatchError(bad, is_unreadable=error.code in NOT_JSON_CODES) from None
+                raise InvalidBatchError(bad, is_unreadable=error.code in UNREADABLE_CODES) from None
             self.service.read_records(draft, records)
 
 
