@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tallystick.config import Config
-from tallystick.durable import make_dir, write_new
+from tallystick.durable import make_dir, replace_file
 from tallystick.errors import ConfigError, FormatRefusedError, KeysMissingError
 from tallystick.privacy.keys import KeyStore, check_key_place
 
@@ -64,7 +64,7 @@ def _create(config: Config, data_dir: Path, keys_dir: Path) -> None:
     KeyStore.create(keys_dir)  # opens what is there, and finishes what a crash left half made
     make_dir(data_dir)
     data_dir.chmod(0o700)
-    write_new(data_dir / "FORMAT", f"tallystick {FORMAT_MAJOR}.{FORMAT_MINOR}\nname {config.server.name}\n".encode())
+    replace_file(data_dir / "FORMAT", f"tallystick {FORMAT_MAJOR}.{FORMAT_MINOR}\nname {config.server.name}\n".encode())
 
 
 def _check_format(config: Config, data_dir: Path) -> None:

@@ -114,14 +114,19 @@ def _on_ready(installation: Installation, admin: AdminKey, hooks: StartHooks, *,
 
 
 def _is_ready(config: Config) -> bool:
-    """One look at the readiness page, over the real listener."""
+    """Over the real listener: intake would accept, and the api process answers (401, since no key is shown)."""
+    return _status_of(config, "/healthz/ready") == 200 and _status_of(config, "/v1/limits") == 401
+
+
+def _status_of(config: Config, path: str) -> int:
+    """The status of one GET, 0 when there was no answer."""
     host, _, port = config.server.listen.rpartition(":")
     kind = http.client.HTTPSConnection if config.server.tls else http.client.HTTPConnection
     connection = kind(host.strip("[]"), int(port), timeout=1)
     try:
-        connection.request("GET", "/healthz/ready")
-        return connection.getresponse().status == 200
+        connection.request("GET", path)
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return 0
     finally:
         connection.close()
