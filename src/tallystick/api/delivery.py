@@ -149,6 +149,7 @@ async def replay_range(deps: ApiDeps, caller: Caller, name: str, data: ReplayReq
     tenant = deps.tenants.get(data.tenant)
     if tenant is None:
         raise no_such("tenant")
+    deps.heads.refresh()
     sealed = deps.heads.sealed_size(tenant.handle)
     if data.first_index > data.last_index or data.last_index >= sealed:
         raise Problem(422, "range_invalid", f"{data.tenant} has sealed events 0 to {sealed - 1}; name a range within")

@@ -179,7 +179,7 @@ async def export(
     request.scope["state"]["closers"] = [stream.aclose]
     name = f"tallystick-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{form}"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return Stream(stream, media_type=MEDIA_TYPES[form], headers=headers)
+    return Stream(stream, media_type=MEDIA_TYPES[form].partition(";")[0], headers=headers)
 
 
 @get("/v1/events/{event_id:str}", operation_id="getEvent", tags=["events"], summary="One event: its canonical line")
@@ -215,7 +215,7 @@ async def get_proof(
     require(caller, "read", "verify")
     name, found = await find_event(deps, caller, tenant, event_id)
     proof = await build_event_proof(deps, name, found.index, is_chain=chain)
-    return Response(proof.encode(), media_type="text/plain; charset=utf-8")
+    return Response(proof.encode(), media_type="text/plain")
 
 
 @get(

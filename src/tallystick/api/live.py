@@ -37,7 +37,7 @@ async def tail(
     """Begins with what is accepted from now on; there is no going back: search for what was before."""
     stream = await open_tail(deps, caller, text, tenant, request_id_of(request), as_message)
     request.scope["state"]["closers"] = [stream.aclose]
-    return Stream(stream, media_type="text/event-stream; charset=utf-8")
+    return Stream(stream, media_type="text/event-stream")
 
 
 async def open_tail(

@@ -26,7 +26,7 @@ async def get_metrics(caller: CallerDep, deps: DepsDep) -> Response[bytes]:
     """One scrape covers every process. No metric names a tenant."""
     require_server_wide(caller, "operate")
     body = await deps.reads.run(_scrape(deps))
-    return Response(body, media_type=CONTENT_TYPE_LATEST)
+    return Response(body, headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 def _scrape(deps: ApiDeps) -> Any:

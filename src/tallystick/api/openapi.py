@@ -76,7 +76,7 @@ async def get_docs(request: Request[Any, Any, Any]) -> Response[bytes]:
     page = _TEMPLATES.get_template("docs.html").render(
         document=document_of(request.app), operations=_operations(document_of(request.app))
     )
-    return Response(page.encode(), media_type="text/html; charset=utf-8")
+    return Response(page.encode(), media_type="text/html")
 
 
 def document_of(app: Litestar) -> dict[str, Any]:

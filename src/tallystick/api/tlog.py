@@ -107,7 +107,7 @@ def _checkpoint(deps: ApiDeps, log: Log) -> Response[bytes]:
     head = deps.heads.head(log.origin)
     if head is None:
         raise NotFoundError("this log has no head yet")
-    return Response(head.note.encode(), media_type="text/plain; charset=utf-8", headers={"cache-control": _FRESH})
+    return Response(head.note.encode(), media_type="text/plain", headers={"cache-control": _FRESH})
 
 
 async def _tile(request: Request[Any, Any, Any], deps: ApiDeps, handle: str, name: str, *, is_account: bool) -> Response[bytes]:

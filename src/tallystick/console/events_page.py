@@ -113,7 +113,7 @@ async def live(
 
     stream = await open_tail(deps, caller, q, state.tenant or None, request_id_of(request), as_row)
     request.scope["state"]["closers"] = [stream.aclose]
-    return Stream(stream, media_type="text/event-stream; charset=utf-8")
+    return Stream(stream, media_type="text/event-stream")
 
 
 async def _found(deps: ApiDeps, caller: Caller, state: ViewState, request_id: str) -> dict[str, Any]:

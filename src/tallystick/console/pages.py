@@ -13,7 +13,7 @@ from litestar import Response
 from tallystick.errors import NotFoundError
 
 _PACKAGE = files("tallystick.console")
-_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC = frozenset({"console.css", "console.js", "proof.js", "tally.svg"})
 
 
@@ -31,7 +31,7 @@ environment = jinja2.Environment(
 
 def render(name: str, status_code: int = 200, **values: Any) -> Response[bytes]:
     """A page as a response."""
-    return Response(render_bytes(name, **values), media_type="text/html; charset=utf-8", status_code=status_code)
+    return Response(render_bytes(name, **values), media_type="text/html", status_code=status_code)
 
 
 def render_bytes(name: str, **values: Any) -> bytes:
