@@ -10,7 +10,8 @@ Rules
    commit before it, so that a damaged frame does not take the knowledge of its indexes with it.
 5. A failed write or sync makes the file suspect: it is given up at its durable end, and the same commit is written to a new
    segment, whose header makes the rest of the old file void. A second failure in a row stops intake until a restart.
-6. When there is no space (ENOSPC, EDQUOT, EFBIG) the requests are refused with DiskFullError instead, and the next commit tries again.
+6. A segment ends when it is full, or holds 200,000 frames, so that a restart never has more than that to read.
+7. When there is no space (ENOSPC, EDQUOT, EFBIG) the requests are refused with DiskFullError instead, and the next commit tries again.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from tallystick.journal.space import FULL_ERRNOS, SpaceGuard
 from tallystick.telemetry import log
 
 IDLE_MARK_S: Final = 0.1
+FRAMES_MAX: Final = 200_000
 _ATTEMPTS = 2
 _ZSTD_LEVEL = 1
 
@@ -191,7 +193,7 @@ class CommitThread:
 
     def _fitting(self, groups: list[Group]) -> int:
         """How many groups go into the next write: as many as fit in the active segment, or else in a new one; at least one."""
-        room = self._active.room if self._active else 0
+        room = self._room
         mark = self._mark_bytes_max()
         if groups[0].size + mark > room:
             room = self._segment_bytes - HEADER_BLOCK
@@ -203,8 +205,15 @@ class CommitThread:
             taken += 1
         return taken
 
+    @property
+    def _room(self) -> int:
+        """Bytes that may still be written to the active segment."""
+        if self._active is None or self._encoder is None or self._encoder.ordinal >= FRAMES_MAX:
+            return 0
+        return self._active.room
+
     def _mark_alone(self) -> None:
-        if self._active is not None and self._active.room >= self._mark_bytes_max():
+        if self._room >= self._mark_bytes_max():
             self._make_durable([])
         else:
             self._unmarked = None  # the next segment's header says as much
@@ -231,7 +240,7 @@ class CommitThread:
         if mark is not None:
             groups = [Group([mark], 0, size=mark.compress(self._compressor)), *groups]
         size = sum(group.size for group in groups)
-        if self._active is None or self._encoder is None or size > self._active.room:
+        if self._active is None or self._encoder is None or size > self._room:
             encoded = self._write_new(groups, size)
         else:
             encoded = encode_groups(self._encoder, groups, self._end.numbering)

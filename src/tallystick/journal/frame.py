@@ -46,13 +46,17 @@ LAST_OF_GROUP: Final = 1
 HANDLE_BYTES: Final = 16
 TAG_BYTES: Final = 16
 
-_LENGTH = _CRC = struct.Struct(">I")
+_LENGTH = struct.Struct(">I")
 _PREFIX = struct.Struct(">II")
 _FIELDS = struct.Struct(">BBIQQ16sQI")
+_HEADER = struct.Struct(">IIBBIQQ16sQI")
 _NO_HANDLE = bytes(HANDLE_BYTES)
-_RESYNC_AT = _PREFIX.size + 2
-HEADER_BYTES: Final = _PREFIX.size + _FIELDS.size
+_PREFIX_BYTES = _PREFIX.size
+_RESYNC_AT = _PREFIX_BYTES + 2
+HEADER_BYTES: Final = _HEADER.size
 FRAME_BYTES_MIN: Final = HEADER_BYTES + TAG_BYTES
+_LENGTH_MIN = FRAME_BYTES_MIN - _PREFIX_BYTES
+_LENGTH_MAX = FRAME_BYTES_MAX - _PREFIX_BYTES
 
 
 class FrameType(enum.IntEnum):
@@ -151,14 +155,14 @@ def frame_bytes(payload: int) -> int:
 
 
 class FrameEncoder:
-    """Makes the frames of one segment, in order. Each call takes the next ordinal, also when its bytes are never written."""
+    """Makes the frames of one segment, in order. Each call takes the next ``ordinal``, also when its bytes are never written."""
 
     def __init__(self, segment: bytes, key: bytes, epoch: int) -> None:
         self._segment = segment
         self._salt = google_crc32c.value(segment)
         self._cipher = AESGCM(key)
         self._epoch = epoch
-        self._ordinal = 0
+        self.ordinal = 0
 
     def encode(
         self,
@@ -174,8 +178,8 @@ class FrameEncoder:
         """Header and body to be written one after the other. Raises ValueError for a payload past the bound."""
         if len(payload) > FRAME_BYTES_MAX - FRAME_BYTES_MIN:
             raise ValueError(f"a frame of {len(payload)} bytes is over the bound of {FRAME_BYTES_MAX}")
-        ordinal = self._ordinal
-        self._ordinal += 1
+        ordinal = self.ordinal
+        self.ordinal += 1
         name = handle.encode("ascii") if handle else _NO_HANDLE
         flags = LAST_OF_GROUP if is_last else 0
         fields = _FIELDS.pack(kind, flags, self._epoch, ordinal, first_seq, name, first_index, count)
@@ -201,22 +205,43 @@ class FrameDecoder:
         self._cipher = AESGCM(key) if key is not None else None
         self._needle = struct.pack(">II", epoch, 0)
 
+    def decode_run(self, buffer: bytes, at: int, base: int, ordinal: int) -> tuple[list[Frame], int]:
+        """All frames from ``buffer[at]`` on that follow one another with rising ordinals above ``ordinal``, and where they end.
+
+        ``base`` is the buffer's offset in the segment. What stops the run, `decode` tells.
+        """
+        frames = []
+        unpack, extend, salt, segment, cipher = _HEADER.unpack_from, google_crc32c.extend, self._salt, self._segment, self._cipher
+        last = len(buffer) - FRAME_BYTES_MIN
+        while at <= last:
+            length, crc, kind, flags, epoch, number, first_seq, name, first_index, count = unpack(buffer, at)
+            end = at + _PREFIX_BYTES + length
+            if number <= ordinal or length < _LENGTH_MIN or length > _LENGTH_MAX or end > len(buffer):
+                break
+            body = buffer[at + _PREFIX_BYTES : end]
+            if extend(salt, body) != crc:
+                break
+            handle = "" if name == _NO_HANDLE else name.decode("latin-1")
+            frames.append(
+                Frame(kind, flags, epoch, number, first_seq, handle, first_index, count, segment, base + at, end - at, body, cipher)
+            )
+            ordinal = number
+            at = end
+        return frames, at
+
     def decode(self, buffer: bytes, at: int, base: int) -> Frame | Stop:
-        """The frame at ``buffer[at]``, which lies at offset ``base + at`` of the segment, or why there is none."""
+        """The frame at ``buffer[at]``, whatever its ordinal, or why there is none."""
+        frames, _ = self.decode_run(buffer[at : at + self._size_at(buffer, at)], 0, base + at, -1)
+        if frames:
+            return frames[0]
         size = self.claimed_size(buffer, at)
         if isinstance(size, Stop):
             return size
-        if at + size > len(buffer):
-            return Stop.MORE
-        (crc,) = _CRC.unpack_from(buffer, at + 4)
-        body = buffer[at + _PREFIX.size : at + size]
-        if google_crc32c.extend(self._salt, body) != crc:
-            return Stop.BAD
-        kind, flags, epoch, ordinal, first_seq, name, first_index, count = _FIELDS.unpack_from(body)
-        handle = "" if name == _NO_HANDLE else name.decode("latin-1")
-        return Frame(
-            kind, flags, epoch, ordinal, first_seq, handle, first_index, count, self._segment, base + at, size, body, self._cipher
-        )
+        return Stop.MORE if at + size > len(buffer) else Stop.BAD
+
+    def _size_at(self, buffer: bytes, at: int) -> int:
+        size = self.claimed_size(buffer, at)
+        return 0 if isinstance(size, Stop) else size
 
     def claimed_size(self, buffer: bytes, at: int) -> int | Stop:
         """The size in bytes of the frame at ``at`` as its length field claims, bounded; MORE when that is not in the buffer."""
@@ -225,8 +250,7 @@ class FrameDecoder:
         (length,) = _LENGTH.unpack_from(buffer, at)
         if length == 0:
             return Stop.END
-        size: int = length + _PREFIX.size
-        return size if FRAME_BYTES_MIN <= size <= FRAME_BYTES_MAX else Stop.BAD
+        return length + _PREFIX_BYTES if _LENGTH_MIN <= length <= _LENGTH_MAX else Stop.BAD
 
     def candidates(self, buffer: bytes, start: int) -> list[int]:
         """Places at or after ``start`` where a frame of this segment might begin, in order."""

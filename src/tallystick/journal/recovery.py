@@ -22,7 +22,7 @@ segment and offset, so that a repeated recovery writes the same file again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,10 +74,20 @@ class Recovered:
         return Group(parts, 0) if parts else None
 
 
-def recover(data_dir: Path, keys: KeyWrapper, known_sizes: Mapping[str, int] | None = None, known_seq: int = 0) -> Recovered:
+def recover(
+    data_dir: Path,
+    keys: KeyWrapper,
+    known_sizes: Mapping[str, int] | None = None,
+    known_seq: int = 0,
+    *,
+    replay: Callable[[Frame], None] = lambda _: None,
+    replay_from: int = 0,
+) -> Recovered:
     """Steps 1–4. ``known_sizes``: sealed size of each tenant's tree; ``known_seq``: the highest seq a signed head promises.
 
-    Raises FormatRefusedError for a newer journal, StartError when the active segment can neither be synced nor cut.
+    ``replay`` gets every EVENTS frame that is kept and has an entry at or after seq ``replay_from``, in order; older segments
+    are read for it as far as needed. Raises FormatRefusedError for a newer journal, StartError when the active segment can
+    neither be synced nor cut.
     """
     directory = data_dir / "journal"
     listed = list_segments(directory)
@@ -85,9 +95,19 @@ def recover(data_dir: Path, keys: KeyWrapper, known_sizes: Mapping[str, int] | N
     numbering, start = _numbering_at(data_dir, listed)
     recovered = Recovered(JournalEnd(numbering=numbering))
     recovered.damage += [f"{path.name}: no readable header" for path in listed.unreadable]
+
+    def pass_events(frame: Frame) -> None:
+        if frame.next_seq > replay_from:
+            replay(frame)
+
     ends = listed.ends()
+    for place, (path, header) in enumerate(listed.segments[:start]):
+        if listed.segments[place + 1][1].first_seq > replay_from:
+            for item in _items(path, header, keys.unwrap(header.wrapped_key, header.uuid), ends.get(header.uuid, HEADER_BLOCK)):
+                if isinstance(item, Frame) and item.type == FrameType.EVENTS:
+                    pass_events(item)
     for path, header in listed.segments[start:]:
-        recovery = _SegmentRecovery(path, header, keys, mark, max(mark.seq, known_seq), recovered)
+        recovery = _SegmentRecovery(path, header, keys, mark, max(mark.seq, known_seq), recovered, pass_events)
         recovery.scan(ends.get(header.uuid) if header is not listed.segments[-1][1] else None)
     _declare_promised(recovered, mark, known_sizes or {}, known_seq)
     for text in recovered.damage:
@@ -95,24 +115,18 @@ def recover(data_dir: Path, keys: KeyWrapper, known_sizes: Mapping[str, int] | N
     return recovered
 
 
-def frames_since(data_dir: Path, keys: KeyWrapper, seq: int, end: JournalEnd) -> Iterator[Frame]:
-    """EVENTS frames with entries after ``seq``, in order, up to ``end``. Damage is passed over: `recover` reported it."""
-    listed = list_segments(data_dir / "journal")
-    ends = listed.ends() | {end.previous: end.previous_end}
-    for place, (path, header) in enumerate(listed.segments):
-        following = listed.segments[place + 1][1].first_seq if place + 1 < len(listed.segments) else end.numbering.next_seq
-        if following <= seq + 1 or header.uuid not in ends:
-            continue
-        for item in _items(path, header, keys.unwrap(header.wrapped_key, header.uuid), ends[header.uuid]):
-            if isinstance(item, Frame) and item.type == FrameType.EVENTS and item.next_seq > seq + 1:
-                yield item
-
-
 class _SegmentRecovery:
     """Steps 2 and 3 for one segment."""
 
     def __init__(
-        self, path: Path, header: SegmentHeader, keys: KeyWrapper, mark: Mark, promised_seq: int, recovered: Recovered
+        self,
+        path: Path,
+        header: SegmentHeader,
+        keys: KeyWrapper,
+        mark: Mark,
+        promised_seq: int,
+        recovered: Recovered,
+        pass_events: Callable[[Frame], None],
     ) -> None:
         self._path = path
         self._header = header
@@ -121,6 +135,7 @@ class _SegmentRecovery:
         self._recovered = recovered
         self._numbering = recovered.end.numbering
         self._promised_seq = promised_seq
+        self._pass_events = pass_events
         self._end = self._whole = HEADER_BLOCK
         self._group: list[Frame] = []
         self._doubtful: list[Frame | Gap] = []
@@ -132,7 +147,7 @@ class _SegmentRecovery:
         for item in _items(self._path, self._header, self._key, limit):
             if isinstance(item, Gap) and item.end == limit and known_end is None:
                 break  # nothing follows
-            if known_end is None and self._is_in_doubt(item):
+            if known_end is None and (self._doubtful or isinstance(item, Gap)) and self._is_in_doubt(item):
                 self._doubtful.append(item)
             else:
                 self._take(item)
@@ -177,7 +192,9 @@ class _SegmentRecovery:
     def _pass_frame(self, frame: Frame) -> None:
         lost = self._recovered.lost
         if frame.type == FrameType.EVENTS:
-            _lose_up_to(self._recovered, frame.handle, frame.first_index, f"damaged frames in {self._path.name}")
+            if frame.first_index > self._numbering.next_index.get(frame.handle, 0):
+                _lose_up_to(self._recovered, frame.handle, frame.first_index, f"damaged frames in {self._path.name}")
+            self._pass_events(frame)
         elif frame.type == FrameType.LOST:
             declared = (frame.handle, frame.first_index, frame.count)
             lost[:] = [span for span in lost if (span.handle, span.first_index, span.count) != declared]

@@ -83,11 +83,14 @@ class SegmentScanner:
         buffer = self._pread(offset, min(bytes_max, limit - offset))
         at = 0
         while at < len(buffer):
-            found = self._decode(buffer, at, offset)
-            if found is Stop.MORE and items:
+            frames, at = self._decoder.decode_run(buffer, at, offset, self._ordinal)
+            if frames:
+                items += frames
+                self._ordinal = frames[-1].ordinal
+                continue
+            if items and self._decoder.decode(buffer, at, offset) is Stop.MORE:
                 break
-            if not isinstance(found, Frame):
-                found = self._read_again(offset + at, limit)
+            found = self._read_again(offset + at, limit)
             if not isinstance(found, Frame):
                 gap = Gap(offset + at, self._resynchronise(offset + at, limit))
                 items.append(gap)

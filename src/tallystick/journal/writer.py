@@ -15,6 +15,7 @@ import contextlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,11 @@ from tallystick.journal.commit import CommitThread
 from tallystick.journal.cursor import START, Cursor, Position
 from tallystick.journal.dedupe import Claim, Dedupe, dedupe_section
 from tallystick.journal.entries import Append, Committed, QuarantinedRecord, TenantBatch, TenantCommitted
-from tallystick.journal.frame import FRAME_BYTES_MAX, FrameType
+from tallystick.journal.frame import FRAME_BYTES_MAX, Frame, FrameType
 from tallystick.journal.group import Group, Part
 from tallystick.journal.metrics import journal_metrics
-from tallystick.journal.recovery import Recovered, frames_since, recover
+from tallystick.journal.recovery import Recovered, recover
 from tallystick.journal.retire import DEDUPE_CURSOR
-from tallystick.journal.segment import KeyWrapper
 from tallystick.journal.segment_file import remove_spares
 from tallystick.journal.space import SpaceGuard, fitting_segment_bytes
 from tallystick.telemetry import log
@@ -115,8 +115,16 @@ class Journal:
         try:
             remove_spares(data_dir / "journal")
             dedupe = Dedupe.open(data_dir, keys, settings.dedupe_events)
-            recovered = recover(data_dir, keys, known_sizes, max(known_seq, dedupe.durable_seq))
-            _replay(dedupe, data_dir, keys, recovered)
+            forgotten: list[str] = []
+            recovered = recover(
+                data_dir,
+                keys,
+                known_sizes,
+                max(known_seq, dedupe.durable_seq),
+                replay=partial(_replay, dedupe, forgotten),
+                replay_from=dedupe.durable_seq + 1,
+            )
+            recovered.damage += forgotten
             size = fitting_segment_bytes(data_dir, data_settings, settings.segment_size.bytes)
             space = SpaceGuard(data_dir, data_settings, size)
             journal: Journal
@@ -297,13 +305,12 @@ class Journal:
             progress.set_result(None)
 
 
-def _replay(dedupe: Dedupe, data_dir: Path, keys: KeyWrapper, recovered: Recovered) -> None:
-    """Bring the window up to the journal's end. Only frames after what dedupe keeps itself are read."""
-    for frame in frames_since(data_dir, keys, dedupe.durable_seq, recovered.end):
-        try:
-            dedupe.replay(frame.handle, frame.dedupe_section(), frame.first_seq, frame.first_index, frame.count, frame.lines)
-        except IntegrityError as error:
-            recovered.damage.append(f"ids of a frame are forgotten: {error}")
+def _replay(dedupe: Dedupe, forgotten: list[str], frame: Frame) -> None:
+    """Bring the dedupe window up to the journal's end."""
+    try:
+        dedupe.replay(frame.handle, frame.dedupe_section(), frame.first_seq, frame.first_index, frame.count, frame.lines)
+    except IntegrityError as error:
+        forgotten.append(f"ids of a frame are forgotten: {error}")
 
 
 def _cost(request: Append) -> int:
