@@ -209,3 +209,26 @@ def test_heads_are_shown_only_after_take(tmp_path: Path) -> None:
     sealed.take()
     assert sealed.size(handle) == 1
     assert sealed.tenants() == {handle: "acme"}
+
+
+async def test_a_destination_that_hangs_stalls_no_other(installation: Installation) -> None:
+    """A webhook that never answers keeps its own lane; the file has everything meanwhile, and the reason is in the status."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    hook = f'[destinations.hook]\ntype = "webhook"\nurl = "http://127.0.0.1:{port}/"\nsecret = "a secret long enough"\n'
+    path = installation.config.base_dir / "tallystick.toml"
+    path.write_text(CONFIG + hook + 'allow_private = true\ntimeout = "200ms"\n')
+    installation.config = load_config(path)
+    await installation.accept("acme", [make_line(index) for index in range(50)])
+    async with server, installation.dispatcher() as dispatcher:
+        await until(lambda: len(installation.file_ids()) == 50)
+        await until(lambda: "no answer within" in dispatcher.lanes["hook"].sender.reason)
+        await installation.accept("acme", [make_line(index) for index in range(50, 80)])
+        await until(lambda: len(installation.file_ids()) == 80)
+        await until(lambda: dispatcher._page["destinations"].get("hook", {}).get("state") == "retrying")
+        assert dispatcher._page["destinations"]["hook"]["pending"] == 80
+        assert dispatcher._page["destinations"]["disk"]["pending"] == 0

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tallystick.archive.catalog import CatalogDamagedError
 from tallystick.archive.reader import ArchiveReader
@@ -42,6 +43,7 @@ from tallystick.privacy.keys import KeyStore
 from tallystick.query.evaluate import compile_query
 from tallystick.telemetry import log, publish_status
 
+T = TypeVar("T")
 ROLE = "dispatcher"
 _STATUS_INTERVAL_S = 1.0
 
@@ -151,6 +153,7 @@ class Dispatcher:
         self._page: dict[str, Any] = {"destinations": {}, "reasons": []}
         self._trouble = ""
         self._is_behind = True
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="dispatcher")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop`` is set. What is under way then is found again at the next start."""
@@ -173,6 +176,7 @@ class Dispatcher:
             await asyncio.gather(*tasks, return_exceptions=True)
             for lane in self.lanes.values():
                 await lane.destination.close()
+            self._threads.shutdown(wait=False)
             self._lock.release()
 
     async def _keep_running(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
@@ -188,7 +192,7 @@ class Dispatcher:
     async def _follow(self) -> None:
         while True:
             try:
-                is_new = await asyncio.to_thread(self._look)
+                is_new = await self._in_thread(self._look)
                 self._trouble = ""
             except (OSError, TallystickError) as error:
                 is_new = False
@@ -199,6 +203,10 @@ class Dispatcher:
                 for lane in self.lanes.values():
                     lane.news.set()
             await asyncio.sleep(self._config.delivery.poll_interval.seconds)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """In threads of our own: the loop's common ones may all be waiting for somebody's name server."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _look(self) -> bool:
         # Heads are read first, the journal second, and shown last: then the lanes find every event that they see as sealed.
@@ -212,7 +220,7 @@ class Dispatcher:
 
     async def _report(self) -> None:
         while True:
-            self._page = await asyncio.to_thread(self._make_page)
+            self._page = await self._in_thread(self._make_page)
             publish_status(self._config.data_dir, ROLE, self._page)
             await asyncio.sleep(_STATUS_INTERVAL_S)
 

@@ -55,6 +55,7 @@ T = TypeVar("T")
 UNTIL_NEWS_S = 5.0
 RETRY_FLOOR_S = 0.05
 EVENT_BYTES_GUESS = 512
+OPEN_CUTS_MAX = 64
 
 
 class Sealed(Protocol):
@@ -224,16 +225,23 @@ class Lane:
             self.sender.pause()
 
     def _plan(self) -> list[Planned]:
-        """New cuts: as many as the window has room for, and one to be ready when a slot comes free."""
-        room = self.destination.window + 1 - len(self._open)
-        planned = [self._builder.plan_replay(next(self._numbers), replay) for replay in self.state.replays[: max(0, room)]]
+        """New cuts: as many as the window has room for, one to be ready when a slot comes free, and more while they are small.
+
+        Small ones together share the durable steps of a commit, which is what a thousand quiet tenants need.
+        """
+        planned: list[Planned] = []
+        size = sum(len(open_cut.cut.body) for open_cut in list(self._open.values()) if open_cut.cut is not None)
+        for replay in self.state.replays:
+            if not self._has_room(planned, size):
+                break
+            planned.append(self._builder.plan_replay(next(self._numbers), replay))
         tenants = self._sealed.tenants()
         if len(self._turn) != len(tenants):
             self._turn += sorted(tenants.keys() - set(self._turn))
-        counts = Counter(open_cut.record.handle for open_cut in self._open.values())
+        counts = Counter(open_cut.record.handle for open_cut in list(self._open.values()))
         for handle in list(self._turn):
             first, sealed = self._next_of(handle), self._sealed.size(handle)
-            while self._is_due(handle, sealed - first) and len(planned) < room and counts[handle] < self._tenant_max:
+            while self._is_due(handle, sealed - first) and counts[handle] < self._tenant_max and self._has_room(planned, size):
                 cut = self._plan_next(handle, tenants[handle], first, sealed)
                 if cut is None:
                     break
@@ -246,6 +254,14 @@ class Lane:
                 self._waiting_since.pop(handle, None)
         self._first_seen = None
         return planned
+
+    def _has_room(self, planned: list[Planned], open_bytes: int) -> bool:
+        """Whether one more cut may be open: bounded in number and, past the window, in bytes."""
+        count = len(self._open) + len(planned)
+        if count <= self.destination.window:
+            return True
+        size = open_bytes + sum(len(new.cut.body) for new in planned if new.cut is not None)
+        return count < OPEN_CUTS_MAX and size < self._builder.limits.max_bytes // 2
 
     def _plan_next(self, handle: str, tenant: str, first: int, sealed: int) -> Planned | None:
         """None while this tenant's events cannot be read: others go on, and it is tried again after a while."""

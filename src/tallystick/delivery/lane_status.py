@@ -56,6 +56,7 @@ class LaneStatus:
             "dead_letter_reasons": dict(dead),
             "pending": pending,
             "lag_seconds": round(lag_s, 3),
+            "last_success": lane.sender.last_success,
             "tenants": {
                 account.tenant: {
                     "accepted": self._sealed.size(handle),

@@ -36,7 +36,7 @@ class Sender:
     def __init__(self, name: str, destination: Destination, settings: DeliverySettings) -> None:
         self.name = name
         self.reason = ""
-        self.last_success: float | None = None
+        self.last_success: float | None = None  # Unix seconds
         self._destination = destination
         self._settings = settings
         self._breaker = Breaker(settings.breaker_failures, settings.retry_min.seconds, settings.retry_max.seconds)
@@ -154,7 +154,7 @@ class Sender:
             self._breaker.succeed()
             self.reason, self._is_throttled, self._probes = "", False, 0
             if answer.kind is AnswerKind.DELIVERED:
-                self.last_success = now
+                self.last_success = time.time()
             return True
         planned.failures += 1
         if answer.reason != self.reason:

@@ -21,6 +21,7 @@ import asyncio
 import base64
 import hashlib
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -95,6 +96,7 @@ class ObjectStoreDestination:
         self.effective_guarantee = self.guarantee
         self._store = open_store(settings)
         self._directory = None if settings.url.startswith(_SCHEMES) else Path(settings.url)
+        self._threads = ThreadPoolExecutor(self.window, thread_name_prefix=f"store-{name}")
         self._is_tried = False
 
     def place(self, cut: Cut) -> str:
@@ -136,7 +138,7 @@ class ObjectStoreDestination:
         return Answer(AnswerKind.DELIVERED)
 
     async def close(self) -> None:
-        """obstore holds no state that would have to be given back."""
+        self._threads.shutdown(wait=False)
 
     async def _create(self, place: str, body: bytes) -> bool:
         """False when the name exists. Not multipart: a create-only put must be one request.
@@ -145,7 +147,7 @@ class ObjectStoreDestination:
         """
         try:
             if self._directory is not None:
-                await asyncio.to_thread(_publish_file, self._directory / place, body)
+                await asyncio.get_running_loop().run_in_executor(self._threads, _publish_file, self._directory / place, body)
                 return True
             await obstore.put_async(self._store, place, body, mode="create", use_multipart=False)
         except (AlreadyExistsError, PreconditionError, FileExistsError):

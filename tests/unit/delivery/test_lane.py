@@ -391,3 +391,47 @@ async def test_a_voided_cut_is_named_in_the_history(bench: LaneBench) -> None:
         assert explained["outcome"] == "delivered"
         lost = (await _operations(bench, lane).explain(HANDLE, 1))["d"]
         assert (lost["outcome"], lost["reason"]) == ("dead_lettered", "lost")
+
+
+async def test_a_split_that_takes_long_does_not_lose_its_halves(bench: LaneBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While halves are made, other cuts settle and rounds are stored; the halves go into the round that comes then."""
+    bench.world.add(8)
+    bench.world.add(3, tenant="other", handle=OTHER)
+    destination = MemoryDestination()
+    destination.events_max = 4
+    lane = bench.lane(destination)
+    plan_halves = lane._plan_halves
+    settled_meanwhile = asyncio.Event()
+
+    async def in_thread(work, *arguments):  # type: ignore[no-untyped-def]
+        if work is slow:
+            await settled_meanwhile.wait()
+            return plan_halves(*arguments)
+        return await original(work, *arguments)
+
+    def slow(planned):  # type: ignore[no-untyped-def]
+        raise AssertionError("taken by in_thread")
+
+    original = lane.in_thread
+    monkeypatch.setattr(lane, "_plan_halves", slow)
+    monkeypatch.setattr(lane, "in_thread", in_thread)
+    async with _running(lane):
+        await _until(lambda: OTHER in lane.state.accounts and lane.state.accounts[OTHER].delivered == 3)
+        settled_meanwhile.set()
+        await _until(lambda: bench.is_drained(lane))
+    assert sorted(destination.ids()) == sorted(expected_ids(8) + expected_ids(3, "other"))
+
+
+async def test_the_oracle_sees_a_destination_that_cheats(bench: LaneBench) -> None:
+    """Negative control: one that appends without looking doubles events after a lost answer, and this suite would notice."""
+    bench.world.add(20)
+
+    class Cheater(MemoryDestination):
+        async def send(self, cut):  # type: ignore[no-untyped-def]
+            self.order.append(cut.name)
+            return await super().send(cut)
+
+    destination = Cheater()
+    destination.lose_replies = 1
+    await bench.drain(bench.lane(destination))
+    assert destination.ids() != expected_ids(20)
