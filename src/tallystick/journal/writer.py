@@ -150,9 +150,11 @@ class Journal:
         loop = self._start()
         cost = _cost(request)
         self._refuse_if_unable(cost)
-        claims = await self._claim(request)
-        try:
+        while (claims := self._claim(request)) is None:
+            if self._progress is not None:
+                await asyncio.shield(self._progress)
             self._refuse_if_unable(cost)
+        try:
             conflicts = self._conflicts(request, claims)
             claimed = [_prepare(batch, claim) for batch, claim in zip(request.batches, claims, strict=True)]
         except BaseException:
@@ -163,7 +165,6 @@ class Journal:
         if not parts:
             return _committed(waiting, 0)
         self._queued += cost
-        self._metrics.queue_bytes.set(self._queued)
         self._commits.submit(Group(parts, cost, waiting))
         return await waiting.future
 
@@ -253,31 +254,27 @@ class Journal:
         self._metrics.refused.labels(error.code).inc()
         raise error
 
-    async def _claim(self, request: Append) -> list[Claim]:
-        """Claim all batches; while an id is in flight elsewhere, wait for a commit and begin again."""
-        while True:
-            claims: list[Claim] = []
-            try:
-                for batch in request.batches:
-                    claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
-                    if claim.in_flight:
-                        break
-                    claims.append(claim)
-                else:
-                    return claims
-            except BaseException:
-                self._release(claims)
-                raise
+    def _claim(self, request: Append) -> list[Claim] | None:
+        """Claim all batches, or none and None while an id is in flight elsewhere: wait for a commit and claim again."""
+        claims: list[Claim] = []
+        try:
+            for batch in request.batches:
+                claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+                if claim.in_flight:
+                    self._release(claims)
+                    return None
+                claims.append(claim)
+        except BaseException:
             self._release(claims)
-            if self._progress is not None:
-                await asyncio.shield(self._progress)
+            raise
+        return claims
 
     def _release(self, claims: list[Claim]) -> None:
         for claim in claims:
             self.dedupe.release(claim)
 
     def _conflicts(self, request: Append, claims: list[Claim]) -> list[tuple[int, int]]:
-        conflicts = [(place, position) for place, claim in enumerate(claims) for position in claim.conflicts]
+        conflicts = [(place, at) for place, claim in enumerate(claims) if claim.conflicts for at in claim.conflicts]
         if conflicts and request.on_conflict == "reject":
             raise ConflictError("an id was used before with other content", positions=[position for _, position in conflicts])
         return conflicts
@@ -321,7 +318,9 @@ def _cost(request: Append) -> int:
         if size > FRAME_BYTES_MAX // 2:
             raise OverloadedError(f"one tenant's lines of one request are {size} bytes; {FRAME_BYTES_MAX // 2} is the bound")
         cost += size + _PART_COST
-    return cost + sum(len(record.data) + _PART_COST for record in request.quarantined)
+    for record in request.quarantined:
+        cost += len(record.data) + _PART_COST
+    return cost
 
 
 def _prepare(batch: TenantBatch, claim: Claim) -> _Claimed:
@@ -336,6 +335,8 @@ def _prepare(batch: TenantBatch, claim: Claim) -> _Claimed:
 
 def _other_parts(request: Append, conflicts: list[tuple[int, int]]) -> list[Part]:
     """One frame per type and tenant for everything that is no event."""
+    if not (conflicts or request.quarantined or request.filtered or request.account):
+        return []
     quarantined = request.quarantined + [_conflict_record(request, place, position) for place, position in conflicts]
     frames: dict[tuple[FrameType, str], list[bytes]] = {}
     for kind, entries in (

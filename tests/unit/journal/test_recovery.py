@@ -129,6 +129,27 @@ def test_half_a_group_at_the_tail(tmp_path: Path) -> None:
     assert len(salvaged(data)) == 1
 
 
+def test_torn_commit_with_whole_frames_behind(tmp_path: Path) -> None:
+    """The pages of the last, unsynced commit came in any order: whole frames behind a torn one are not corruption."""
+    request = Append([batch([b"x"]), batch([b"y"], GLOBEX)])
+    data = killed(tmp_path, one(b"a"), request)
+    first, torn = frames(data)[0], frames(data)[1]
+    overwrite(active(data), torn.offset, bytes(torn.size))
+    set_mark(data, seq=1, offset=first.end)
+    assert restart(data)["damage"] == []
+    assert (events(data), events(data, GLOBEX)) == ({0: b"a", 1: b"after"}, {})
+    assert len(salvaged(data)) == 1
+
+
+def test_old_mark_and_damage_before_a_later_commit(tmp_path: Path) -> None:
+    """After a power cut the mark is old, but a later commit's mark frame proves that the damaged frame was durable: declared."""
+    data = killed(tmp_path, one(b"a"), one(b"b"), one(b"c"))
+    flip(active(data), frames(data)[1].offset + 80)
+    set_mark(data, seq=1, offset=frames(tmp_path / "live")[0].end)
+    assert restart(data)["damage"]
+    assert events(data) == {0: b"a", 2: b"c", 3: b"after"}
+
+
 def test_garbage_in_the_tail(tmp_path: Path) -> None:
     """Noise behind the last frame, past the mark, is a torn tail."""
     data = killed(tmp_path, one(b"a"))

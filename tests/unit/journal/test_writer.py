@@ -29,6 +29,7 @@ from support.journal_kit import (
 )
 from tallystick.durable import set_observer
 from tallystick.errors import ConflictError, DiskFullError, LockedError, NotAcceptingError, OverloadedError
+from tallystick.journal import commit, writer
 from tallystick.journal.entries import AccountEntry, Append, Committed, FilterCount, QuarantinedRecord
 from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.mark import MarkReader
@@ -53,6 +54,12 @@ class Disk:
         codes = self.fail.get(operation, [])
         if codes and (code := codes.pop(0)):
             raise OSError(code, "injected")
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at the disk every 20 ms instead of every second."""
+    monkeypatch.setattr(writer, "_WATCH_INTERVAL_S", 0.02)
 
 
 @pytest.fixture
@@ -239,6 +246,14 @@ def test_rotation_keeps_order_and_gives_space_back(tmp_path: Path) -> None:
         assert (following.previous, following.previous_end) == (header.uuid, path.stat().st_size)
     stored = events(tmp_path)
     assert [stored[index * 201] for index in range(200)] == lines
+
+
+def test_a_segment_holds_a_bounded_number_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the requests, a restart never has more than so many frames to read."""
+    monkeypatch.setattr(commit, "FRAMES_MAX", 10)
+    write(tmp_path, *[[b"%d" % number] for number in range(50)])
+    assert len(segments(tmp_path)) >= 5
+    assert len(events(tmp_path)) == 50
 
 
 def test_a_request_larger_than_a_segment_is_kept_whole(tmp_path: Path) -> None:
