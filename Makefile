@@ -31,14 +31,14 @@ unit: $(VENV)/.dev ## the quick tests only
 	@$(BIN)/pytest tests/unit
 
 check: $(VENV)/.dev ## lint, types, layers, formatting
-	@$(BIN)/ruff check src tests bench
-	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench tools examples
+	@$(BIN)/ruff format --check src tests bench tools examples
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev ## put the code in its standard form
-	@$(BIN)/ruff check --fix src tests bench
-	@$(BIN)/ruff format src tests bench
+	@$(BIN)/ruff check --fix src tests bench tools examples
+	@$(BIN)/ruff format src tests bench tools examples
 
 bench: $(VENV)/.dev ## print the table of speeds, each beside the machine's own limit
 	@tools/install-test-parts wrk

@@ -41,7 +41,9 @@ class ServerSettings(Settings, frozen=True):
     listen: Annotated[str, Meta(description="Address and port. Off loopback it needs `tls` or `insecure = true`.")] = (
         "127.0.0.1:8420"
     )
-    workers: Annotated[int, Meta(description="Intake processes that decode and encode for the one writer.", ge=1, le=64)] = 1
+    workers: Annotated[
+        int, Meta(description="Intake processes that decode and encode for the one writer; this version runs one.", ge=1, le=1)
+    ] = 1
     insecure: Annotated[bool, Meta(description="Allow plain HTTP off loopback.")] = False
     hosts: Annotated[
         tuple[str, ...],
@@ -239,7 +241,6 @@ class Config(Settings, frozen=True):
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tests: tuple[dict[str, Any], ...] = ()
     path: str = ""
     hash: str = ""
 

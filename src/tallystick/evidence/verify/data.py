@@ -69,6 +69,7 @@ class _Verification:
         self.view = RootView()
         self.trees: dict[str, EventTree] = {}
         self.excuses: dict[str, Excuses] = {}
+        self.chunks_unread = 0
 
     def run(self) -> Report:
         steps = (
@@ -214,8 +215,9 @@ class _Verification:
         keys = self.view.keys.get(manifest_key_name(server), [])
         trees = {tree.head.origin: tree for tree in self.trees.values()}
         good = check_chunks(chunks, trees, keys, self.report, is_open=not self.evidence.chunks_closed)
-        if self.evidence.chunks_closed:
-            self.report.not_proven.append(f"content: the chunks were not opened: {self.evidence.chunks_closed}")
+        if good and self.evidence.chunks_closed:
+            self.chunks_unread = good
+            self.report.not_proven.append(f"content: {good} chunks were not opened: {self.evidence.chunks_closed}")
         if not keys and good:
             self.report.not_proven.append("archive: no key for manifests is introduced in the root log")
         return f"{good} chunks"
@@ -223,7 +225,7 @@ class _Verification:
     def check_absences(self) -> str:
         """Step 8."""
         evidence = self.evidence
-        is_complete = evidence.journal is not None and evidence.chunks is not None and not evidence.chunks_closed
+        is_complete = evidence.journal is not None and evidence.chunks is not None and not self.chunks_unread
         for name, tree in sorted(self.trees.items()):
             check_absences(tree, self.excuses.get(name) or Excuses(name, self.view), self.report, is_complete=is_complete)
             tree.tree.close()
