@@ -200,7 +200,7 @@ class Rig:
     def client(self, key: str | None = "admin", **options: Any) -> httpx.AsyncClient:
         """A client of the application; ``key`` "admin" is the admin's, None sends none."""
         secret = self.admin if key == "admin" else key
-        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        headers = {**({"Authorization": f"Bearer {secret}"} if secret else {}), **options.pop("headers", {})}
         transport = httpx.ASGITransport(self.app)
         return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420", headers=headers, **options)
 

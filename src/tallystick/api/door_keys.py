@@ -28,9 +28,9 @@ class KeyDoor:
         """With a public log, its checkpoints and tiles; their handlers keep the entries closed."""
         return self._deps.config.log.public and path.startswith("/log/")
 
-    def challenge(self, scope: Scope, request_id: str) -> tuple[bytes, bytes]:
-        """The 401 of RFC 9457."""
-        return CONTENT_TYPE, Problem(401, "unauthenticated", "this needs a key").body(request_id)
+    def render(self, scope: Scope, problem: Problem, request_id: str) -> tuple[bytes, bytes]:
+        """RFC 9457."""
+        return CONTENT_TYPE, problem.body(request_id)
 
 
 def caller_of(key: AccessKey) -> Caller:

@@ -36,8 +36,8 @@ class Door(Protocol):
     def is_open(self, path: str) -> bool:
         """True for paths that need no caller."""
 
-    def challenge(self, scope: Scope, request_id: str) -> tuple[bytes, bytes]:
-        """Content type and body of the 401 for a request without credentials."""
+    def render(self, scope: Scope, problem: Problem, request_id: str) -> tuple[bytes, bytes]:
+        """Content type and body of an answer that is no success, in the form that this reader wants."""
 
 
 class Edge:
@@ -58,9 +58,7 @@ class Edge:
                 )
             caller = await self._door.identify(scope)
             if caller is None and not self._door.is_open(scope["path"]):
-                content_type, body = self._door.challenge(scope, request_id)
-                await reply.whole(401, [(b"content-type", content_type), *_BEARER], body)
-                return
+                raise Problem(401, "unauthenticated", "this needs an access key: Authorization: Bearer ts_…")
             scope["state"]["caller"] = caller
             if reply.is_head:
                 scope["method"] = "GET"
@@ -73,9 +71,10 @@ class Edge:
             problem = problem_of(error)
             if problem.status >= 500 and not isinstance(error, TransientError):
                 log.error("request failed", request_id=request_id, error=repr(error), exc_info=True)
-            body = problem.body(request_id)
+            content_type, body = self._door.render(scope, problem, request_id)
+            lines = [line for line in problem.header_lines(body) if line[0] != b"content-type"]
             bearer = _BEARER if problem.status == 401 and "www-authenticate" not in problem.headers else ()
-            await reply.whole(problem.status, [*problem.header_lines(body), *bearer], body)
+            await reply.whole(problem.status, [(b"content-type", content_type), *lines, *bearer], body)
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

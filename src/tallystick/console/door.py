@@ -7,7 +7,7 @@ browser gets the sign-in page, still as a 401.
 from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from tallystick.api.caller import Caller
 from tallystick.api.deps import ApiDeps
@@ -15,7 +15,10 @@ from tallystick.api.door_keys import KeyDoor, caller_of
 from tallystick.api.edge import Scope
 from tallystick.console.pages import render_bytes
 from tallystick.console.sessions import Session, Sessions
+from tallystick.http.problem import Problem
 
+_HTML = b"text/html; charset=utf-8"
+_FOR_PROGRAMS = ("/v1/", "/log/", "/metrics", "/openapi.json")
 _OPEN = frozenset({"/login", "/static"})
 
 
@@ -32,7 +35,7 @@ class ConsoleDoor(KeyDoor):
         caller = await super().identify(scope)
         if caller is not None:
             return caller
-        is_api = scope["path"].startswith(("/v1/", "/log/", "/metrics"))
+        is_api = scope["path"].startswith(_FOR_PROGRAMS)
         if is_api and scope["method"] not in ("GET", "HEAD"):
             return None
         session = self.session(scope)
@@ -63,13 +66,14 @@ class ConsoleDoor(KeyDoor):
         """The sign-in page and the static files besides what is open anyway."""
         return super().is_open(path) or "/" + path.split("/")[1] in _OPEN
 
-    def challenge(self, scope: Scope, request_id: str) -> tuple[bytes, bytes]:
-        """The sign-in page for a browser that asks for a page; a problem for everything else."""
+    def render(self, scope: Scope, problem: Problem, request_id: str) -> tuple[bytes, bytes]:
+        """A page for a browser that asks for one, the sign-in page for a stranger; a problem document for everything else."""
         accepts = b",".join(value for name, value in scope["headers"] if name == b"accept")
-        is_page = scope["method"] in ("GET", "HEAD") and b"text/html" in accepts and not scope["path"].startswith(("/v1/", "/log/"))
-        if not is_page:
-            return super().challenge(scope, request_id)
-        query = scope.get("query_string", b"").decode("latin-1")
-        target = quote(unquote(scope["path"])) + (f"?{query}" if query else "")
-        page = render_bytes("login.html", caller=None, server_name=self._deps.server_name, message="", code="", next=target)
-        return b"text/html; charset=utf-8", page
+        if b"text/html" not in accepts or scope["path"].startswith(_FOR_PROGRAMS):
+            return super().render(scope, problem, request_id)
+        frame = {"caller": None, "server_name": self._deps.server_name}
+        if problem.status == 401:
+            query = scope.get("query_string", b"").decode("latin-1")
+            target = quote(scope["path"]) + (f"?{query}" if query else "")
+            return _HTML, render_bytes("login.html", **frame, message="", code="", next=target)
+        return _HTML, render_bytes("error.html", **frame, problem=problem, request_id=request_id)

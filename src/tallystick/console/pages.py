@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from litestar import Response
 
+from tallystick.console.text import visible
 from tallystick.errors import NotFoundError
 
 _PACKAGE = files("tallystick.console")
@@ -27,6 +28,8 @@ def _load(name: str) -> str | None:
 environment = jinja2.Environment(
     loader=jinja2.FunctionLoader(_load), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
 )
+
+environment.filters["visible"] = visible
 
 
 def render(name: str, status_code: int = 200, **values: Any) -> Response[bytes]:

@@ -15,7 +15,7 @@ from tallystick.console.text import shorten
 
 _NAME_MAX = 80
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9_@.-]*")
+_PLAIN_VALUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_@.-]*")
 _OPERATORS = frozenset({"AND", "OR", "NOT", "TO"})
 _COUNT_KEYS = ("rows", "count", "records", "row_count")
 
