@@ -31,7 +31,8 @@ class Control(Protocol):
 
 @dataclass(slots=True)
 class ApiDeps:
-    """All parts of one api process. ``vkey`` gives an origin's public key as text, ``marks`` the archived size by handle."""
+    """All parts of one api process. ``vkey`` gives the public key of an origin
+    or key name as text, empty before the sealer made it; ``marks`` the archived size by handle."""
 
     config: Config
     data_dir: Path

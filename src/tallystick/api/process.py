@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 from functools import partial
 
 import uvicorn
 import uvloop
+from litestar import Litestar
 
-from tallystick.api.app import create_app
 from tallystick.api.deps import ApiDeps
 from tallystick.api.door import InnerDoor
 from tallystick.api.journal_tail import JournalTail
@@ -30,14 +31,14 @@ from tallystick.query.engine import QueryEngine
 _GRACE_S = 5
 
 
-def run(installation: Installation) -> None:
-    """Serve until told to stop."""
+def serve(installation: Installation, create: Callable[[ApiDeps], Litestar]) -> None:
+    """Serve the application that ``create`` makes until told to stop."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(installation))
+        runner.run(_serve(installation, create))
 
 
-async def _serve(installation: Installation) -> None:
-    app = create_app(build_deps(installation))
+async def _serve(installation: Installation, create: Callable[[ApiDeps], Litestar]) -> None:
+    app = create(build_deps(installation))
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -65,7 +66,7 @@ def build_deps(installation: Installation) -> ApiDeps:
         access=AccessKeys(installation.keys_dir),
         tenants=tenants,
         heads=Heads(data_dir),
-        vkey=lambda origin: vkey(origin, keys.signing_key(origin).public_key()),
+        vkey=lambda name: vkey(name, keys.signing_key(name).public_key()) if keys.has_signing_key(name) else "",
         marks=Catalog(data_dir / "catalog.sqlite").marks,
         door=InnerDoor(data_dir),
         control=partial(control.call, data_dir),

@@ -13,6 +13,7 @@ from tallystick.api.deps import CallerDep, DepsDep
 from tallystick.api.params import TenantParam
 from tallystick.api.search import visible_tenants
 from tallystick.delivery.statement import read_statements
+from tallystick.evidence.statement import statement_key_name
 
 
 class StatementView(msgspec.Struct, kw_only=True):
@@ -46,7 +47,7 @@ async def list_statements(
     names = [name for name in deps.config.destinations if destination in (None, name)]
     tenants = None if tenant is None and caller.is_server_wide else set(visible_tenants(deps, caller, tenant))
     views = await deps.reads.run(lambda: _read(deps, names, tenants))
-    return StatementList(key=deps.vkey(f"{deps.server_name}/statement"), statements=views)
+    return StatementList(key=deps.vkey(statement_key_name(deps.server_name)), statements=views)
 
 
 def _read(deps: DepsDep, destinations: list[str], tenants: set[str] | None) -> list[StatementView]:

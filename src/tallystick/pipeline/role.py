@@ -25,7 +25,7 @@ ROLE_MODULES = {
     "sealer": "tallystick.pipeline.sealer",
     "archiver": "tallystick.pipeline.archiver",
     "dispatcher": "tallystick.pipeline.dispatcher",
-    "api": "tallystick.api.process",
+    "api": "tallystick.console.process",
 }
 EXIT_CONFIG, EXIT_START, EXIT_INTEGRITY = 2, 3, 4
 
