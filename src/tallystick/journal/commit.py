@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -68,6 +69,7 @@ class CommitThread:
         self, data_dir: Path, keys: KeyWrapper, epoch: int, end: JournalEnd, segment_bytes: int, space: SpaceGuard, done: Done
     ) -> None:
         self.stopped: str | None = None
+        self._writing_since: float | None = None
         self._directory = data_dir / "journal"
         self._keys = keys
         self._epoch = epoch
@@ -104,6 +106,12 @@ class CommitThread:
         """File name of the active segment, empty when there is none."""
         active = self._active
         return active.path.name if active else ""
+
+    @property
+    def stalled_s(self) -> float:
+        """How long the write that is under way has taken, in seconds; 0 when none is."""
+        since = self._writing_since
+        return time.monotonic() - since if since is not None else 0.0
 
     def start(self, first: Group | None = None) -> None:
         """Open this life's segment, with ``first`` (what recovery found lost) in it, and start the thread.
@@ -224,14 +232,18 @@ class CommitThread:
             return NotAcceptingError(self.stopped, retry_after_s=5)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
+                self._writing_since = time.monotonic()
                 self._write(groups)
+                self._writing_since = None
                 return None
             except OSError as error:
                 log.error("journal_write_failed", error=str(error), segment=self.segment_name, attempt=attempt)
                 if error.errno in FULL_ERRNOS:
+                    self._writing_since = None
                     self._space.report_full(error)
                     return DiskFullError("the disk is full", hint="Free space, or raise the quota", retry_after_s=5)
                 reason = f"the journal cannot be written: {error.strerror or error}"
+        self._writing_since = None
         self.stopped = reason
         return NotAcceptingError(reason, hint="Check the disk and restart", retry_after_s=5)
 

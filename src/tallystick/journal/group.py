@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import zstandard
 
 from tallystick.journal.frame import FrameEncoder, FrameType, events_payload, frame_bytes
 from tallystick.journal.numbering import Numbering
+
+STORED_MAX: Final = 1024
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+def stored(text: bytes) -> bytes:
+    """A zstd frame (RFC 8878) that holds ``text`` as one raw block, nothing for nothing.
+
+    Compressing a single event costs a quarter of the whole append and saves 150 bytes in a file that lives for an hour.
+    """
+    size = len(text)
+    if not size:
+        return b""
+    content_size = b"\x20" + size.to_bytes(1, "little") if size < 256 else b"\x60" + (size - 256).to_bytes(2, "little")
+    return b"".join((_ZSTD_MAGIC, content_size, (size << 3 | 1).to_bytes(3, "little"), text))
 
 
 @dataclass(slots=True)
@@ -28,7 +43,8 @@ class Part:
     def compress(self, compressor: zstandard.ZstdCompressor) -> int:
         """Make the payload once; returns the frame's size in bytes on disk."""
         if self.payload is None:
-            compressed = compressor.compress(b"\n".join(self.lines)) if self.lines else b""
+            text = b"\n".join(self.lines)
+            compressed = compressor.compress(text) if len(text) > STORED_MAX else stored(text)
             self.payload = events_payload(self.section, compressed) if self.kind is FrameType.EVENTS else compressed
         return frame_bytes(len(self.payload))
 

@@ -28,7 +28,7 @@ from tallystick.errors import ConflictError, DiskFullError, IntegrityError, NotA
 from tallystick.journal.commit import CommitThread
 from tallystick.journal.cursor import START, Cursor, Position
 from tallystick.journal.dedupe import Claim, Dedupe, dedupe_section
-from tallystick.journal.entries import Append, Committed, QuarantinedRecord, TenantBatch, TenantCommitted
+from tallystick.journal.entries import Append, Committed, TenantBatch, TenantCommitted
 from tallystick.journal.frame import FRAME_BYTES_MAX, Frame, FrameType
 from tallystick.journal.group import Group, Part
 from tallystick.journal.metrics import journal_metrics
@@ -144,7 +144,7 @@ class Journal:
     async def append(self, request: Append) -> Committed:
         """Commit one request and say where it is. Returns after fdatasync.
 
-        Raises ConflictError (``on_conflict="reject"``), OverloadedError, DiskFullError, NotAcceptingError; then nothing
+        Raises ConflictError (without ``quarantine_conflict``), OverloadedError, DiskFullError, NotAcceptingError; then nothing
         of the request is stored.
         """
         loop = self._start()
@@ -174,13 +174,15 @@ class Journal:
             self._loop.call_soon_threadsafe(self._settle, groups, error)
 
     def status(self) -> dict[str, Any]:
-        """What the intake publishes: durable seq, whether it accepts and why not, queue, segment, what recovery found."""
+        """What the intake publishes: durable seq, whether it accepts and why not, how long the disk has
+        owed an answer (seconds), queue, segment, what recovery found."""
         reason = self._commits.stopped or self._space.refusal
         return {
             "durable": self._commits.durable_seq,
             "accepting": reason is None and not self._is_closed,
             "reason": reason,
             "segment": self._commits.segment_name,
+            "stalled_seconds": round(self._commits.stalled_s, 3),
             "queue_bytes": self._queued,
             "queue_bytes_max": self._queue_max,
             "data_bytes": self._space.used_bytes,
@@ -275,8 +277,8 @@ class Journal:
 
     def _conflicts(self, request: Append, claims: list[Claim]) -> list[tuple[int, int]]:
         conflicts = [(place, at) for place, claim in enumerate(claims) if claim.conflicts for at in claim.conflicts]
-        if conflicts and request.on_conflict == "reject":
-            raise ConflictError("an id was used before with other content", positions=[position for _, position in conflicts])
+        if conflicts and request.quarantine_conflict is None:
+            raise ConflictError("an id was used before with other content", positions=conflicts)
         return conflicts
 
     def _settle(self, groups: list[Group], error: PushbackError | None) -> None:
@@ -337,7 +339,9 @@ def _other_parts(request: Append, conflicts: list[tuple[int, int]]) -> list[Part
     """One frame per type and tenant for everything that is no event."""
     if not (conflicts or request.quarantined or request.filtered or request.account):
         return []
-    quarantined = request.quarantined + [_conflict_record(request, place, position) for place, position in conflicts]
+    quarantined = list(request.quarantined)
+    if request.quarantine_conflict is not None:
+        quarantined += [request.quarantine_conflict(place, position) for place, position in conflicts]
     frames: dict[tuple[FrameType, str], list[bytes]] = {}
     for kind, entries in (
         (FrameType.QUARANTINED, quarantined),
@@ -347,19 +351,6 @@ def _other_parts(request: Append, conflicts: list[tuple[int, int]]) -> list[Part
         for entry in entries:
             frames.setdefault((kind, entry.handle), []).append(msgspec.json.encode(entry))
     return [Part(kind, handle, lines, len(lines)) for (kind, handle), lines in frames.items()]
-
-
-def _conflict_record(request: Append, place: int, position: int) -> QuarantinedRecord:
-    batch = request.batches[place]
-    return QuarantinedRecord(
-        handle=batch.tenant.handle,
-        source=request.source,
-        code="id_conflict",
-        message="the id was used before with other content",
-        received_at=request.received_at,
-        data=batch.lines[position],
-        line=position + 1,
-    )
 
 
 def _committed(waiting: _Waiting, seq: int) -> Committed:
@@ -380,7 +371,8 @@ def _tenant_committed(item: _Claimed) -> TenantCommitted:
     placed |= {at: placed[earlier] for at, earlier in claim.repeats.items()}
     order = sorted(placed)
     ranges = _ranges([placed[at][0] for at in order])
-    return TenantCommitted(handle, ranges, len(item.new), len(order) - len(item.new), [placed[at][1] for at in order])
+    repeated = sorted([*claim.duplicates, *claim.repeats])
+    return TenantCommitted(handle, ranges, len(item.new), len(repeated), [placed[at][1] for at in order], repeated)
 
 
 def _ranges(indexes: list[int]) -> list[list[int]]:

@@ -114,9 +114,11 @@ def test_an_answer_comes_only_after_the_sync(tmp_path: Path, disk: Disk) -> None
             await asyncio.sleep(0.001)
         reader = JournalReader(tmp_path, KEYS)
         assert not task.done()
+        assert journal.status()["stalled_seconds"] > 0
         assert reader.read(reader.oldest())[0] == []
         disk.hold.set()
         await task
+        assert journal.status()["stalled_seconds"] == 0
         assert len(reader.read(reader.oldest())[0]) == 1
 
     with_journal(tmp_path, work)
@@ -213,7 +215,7 @@ def test_other_content_under_a_known_id_is_refused_whole(tmp_path: Path) -> None
         await journal.append(Append([batch([b"a"], ids=[b"1"])]))
         with pytest.raises(ConflictError) as caught:
             await journal.append(Append([batch([b"new", b"b"], ids=[b"2", b"1"])]))
-        assert caught.value.positions == [1]
+        assert caught.value.positions == [(0, 1)]
         await journal.append(Append([batch([b"new"], ids=[b"2"])]))
 
     with_journal(tmp_path, work)
@@ -223,9 +225,15 @@ def test_other_content_under_a_known_id_is_refused_whole(tmp_path: Path) -> None
 def test_other_content_under_a_known_id_is_quarantined(tmp_path: Path) -> None:
     """In quarantine mode the good lines are stored and the conflicting one is kept as `id_conflict`."""
 
+    def kept(place: int, position: int) -> QuarantinedRecord:
+        assert (place, position) == (0, 1)
+        return QuarantinedRecord(
+            handle=ACME.handle, source="hook", code="id_conflict", message="m", received_at="now", data=b"b", line=7
+        )
+
     async def work(journal: Journal) -> Committed:
         await journal.append(Append([batch([b"a"], ids=[b"1"])]))
-        request = Append([batch([b"new", b"b"], ids=[b"2", b"1"])], on_conflict="quarantine", source="hook", received_at="now")
+        request = Append([batch([b"new", b"b"], ids=[b"2", b"1"])], quarantine_conflict=kept)
         return await journal.append(request)
 
     committed = with_journal(tmp_path, work)
@@ -234,6 +242,7 @@ def test_other_content_under_a_known_id_is_quarantined(tmp_path: Path) -> None:
     (frame,) = frames(tmp_path, FrameType.QUARANTINED)
     assert b'"code":"id_conflict"' in frame.records()[0]
     assert b'"source":"hook"' in frame.records()[0]
+    assert b'"line":7' in frame.records()[0]
 
 
 def test_rotation_keeps_order_and_gives_space_back(tmp_path: Path) -> None:
