@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.go import build_verifier
 from support.moto import S3Server, run_s3_server
 from support.server import Server
 
@@ -32,3 +33,9 @@ def s3_server() -> Iterator[S3Server]:
     """moto's S3 server as its own process, one for the whole run."""
     with run_s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def go_verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Go's verifier, built once."""
+    return build_verifier(tmp_path_factory.mktemp("go"))

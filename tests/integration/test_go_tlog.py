@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from support.go import run_verifier
 from tallystick.evidence.checkpoint import Checkpoint, sign_checkpoint
 from tallystick.evidence.entry import event_hashes
 from tallystick.evidence.heads import Heads, HeadsFile, Round
@@ -19,28 +19,11 @@ from tallystick.evidence.serve import LogReader
 from tallystick.evidence.tile_path import TileName, tile_width, tiles_of
 from tallystick.evidence.trees import TreeFiles
 
-GOPATH = Path("/usr/share/gocode")
 HANDLE = "abcdefghijklmnop"
 ORIGIN = event_origin("audit.example.com", HANDLE)
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 VKEY = vkey(ORIGIN, KEY.public_key())
 LINES = [b'{"v":1,"n":%d}' % number for number in range(1300)]
-
-go = shutil.which("go") or "/usr/local/go/bin/go"
-pytestmark = pytest.mark.skipif(
-    not Path(go).exists() or not (GOPATH / "src/golang.org/x/mod/sumdb/tlog").is_dir(),
-    reason="needs Go and Debian's golang-golang-x-mod-dev",
-)
-
-
-@pytest.fixture(scope="module")
-def verifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Go program, built without any module download."""
-    out = tmp_path_factory.mktemp("go") / "go_tlog"
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(GOPATH), "GOFLAGS": "", "GOCACHE": str(out.parent / "cache")}
-    source = Path(__file__).parent / "go_tlog" / "main.go"
-    subprocess.run([go, "build", "-o", str(out), str(source)], check=True, env=environment, capture_output=True, text=True)
-    return out
 
 
 @pytest.fixture
@@ -67,29 +50,27 @@ def log(tmp_path: Path) -> Path:
     return served
 
 
-def check(verifier: Path, log: Path, key: str = VKEY) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(verifier), key, str(log), str(log / "checkpoint-700")], capture_output=True, text=True, timeout=60, check=False
-    )
+def check(program: Path, log: Path, key: str = VKEY) -> subprocess.CompletedProcess[str]:
+    return run_verifier(program, log, key, log / "checkpoint-700")
 
 
-def test_go_accepts_the_log(verifier: Path, log: Path) -> None:
+def test_go_accepts_the_log(go_verifier: Path, log: Path) -> None:
     """Signature, every tile, every entry's inclusion, and consistency with the older head hold in Go."""
-    done = check(verifier, log)
+    done = check(go_verifier, log)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"ok {ORIGIN} {len(LINES)}\n"
 
 
-def test_go_refuses_a_changed_log(verifier: Path, log: Path) -> None:
+def test_go_refuses_a_changed_log(go_verifier: Path, log: Path) -> None:
     """A changed entry, hash, head or key is refused by the same program."""
     for path, offset in (("tile/entries/002", 10), ("tile/0/001", 40), ("tile/1/000.p/5", 3), ("checkpoint", -10)):
         data = bytearray((log / path).read_bytes())
         data[offset] ^= 1
         kept, _ = (log / path).read_bytes(), (log / path).write_bytes(data)
-        assert check(verifier, log).returncode == 1, path
+        assert check(go_verifier, log).returncode == 1, path
         (log / path).write_bytes(kept)
     other = vkey(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key())
-    assert check(verifier, log, other).returncode == 1
+    assert check(go_verifier, log, other).returncode == 1
     fork = sign_checkpoint(Checkpoint(ORIGIN, 700, bytes(32)), KEY)
     (log / "checkpoint-700").write_text(fork)
-    assert check(verifier, log).returncode == 1
+    assert check(go_verifier, log).returncode == 1
