@@ -30,9 +30,8 @@ def head(method: str = "POST", target: str = "/v1/events", headers: Iterable[str
     """Request line and headers, with Host, the admin key and NDJSON as the type unless they are given."""
     lines = list(headers)
     names = {line.partition(":")[0].strip().lower() for line in lines}
-    for line in ("Host: localhost", key, "Content-Type: application/x-ndjson"):
-        if line and line.partition(":")[0].lower() not in names:
-            lines.append(line)
+    usual = ("Host: localhost", key, "Content-Type: application/x-ndjson")
+    lines += [line for line in usual if line and line.partition(":")[0].lower() not in names]
     return "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""]).encode("latin-1")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli.output import JsonOption, console, print_json, wants_json
+from tallystick.cli.output import JsonOption, console, print_json, safe, wants_json
 
 
 def register(app: typer.Typer) -> None:
@@ -34,15 +34,16 @@ def check(
     check_listen(loaded)
     plan = check_config(loaded)
     answers = probe_destinations(loaded) if probe else {}
+    is_ok = all(answer is True for answer in answers.values())
     if wants_json(json):
-        print_json({"ok": all(answers.values()) if answers else True, "ways": plan, "probes": answers})
+        print_json({"ok": is_ok, "ways": plan, "probes": answers})
     else:
         for way in plan:
-            console.print(f"{way['source']} → {' → '.join(way['steps'])}", highlight=False)
+            console.print(f"{way['source']} → {' → '.join(way['steps'])}")
             for end in way["ends"]:
-                console.print(f"    may end: {end}", highlight=False, style="dim")
+                console.print(f"    may end: {end}", style="dim")
         for name, answer in answers.items():
-            console.print(f"probe {name}: {'ok' if answer is True else answer}", highlight=False)
-        console.print("the configuration is good", highlight=False)
-    if any(answer is not True for answer in answers.values()):
+            console.print(f"probe {name}: {'ok' if answer is True else safe(answer)}")
+        console.print("the configuration is good")
+    if not is_ok:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from tallystick.cli.output import JsonOption, console, errors, print_json, safe, wants_json
 
@@ -48,7 +49,7 @@ def verify(
     if public_key is not None and Path(public_key).is_file():
         public_key = Path(public_key).read_text("utf-8").strip()
     options = VerifyOptions(data, keys, config, public_key, heads)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("verify", total=None)
         report = verify_directory(options, lambda title: progress.update(task, description=title))
@@ -76,12 +77,12 @@ def _print_json(report: Report) -> None:
 
 def _print_text(report: Report) -> None:
     for step in report.steps:
-        console.print(f"{step.number}. {step.title:<16} {safe(step.detail)}", highlight=False)
+        console.print(f"{step.number}. {step.title:<16} {safe(step.detail)}")
     for title, lines in (("excused absence", report.excused), ("note", report.notes), ("not proven", report.not_proven)):
         for line in lines:
-            console.print(f"{title}: {safe(line)}", highlight=False)
+            console.print(f"{title}: {safe(line)}")
     for problem in report.problems:
-        console.print(f"[red]does not hold[/red] (step {problem.step}): {safe(problem.message)}", highlight=False)
-        console.print(f"    at {safe(problem.place)}", highlight=False)
+        console.print(Text("does not hold", style="red") + Text(f" (step {problem.step}): {safe(problem.message)}"))
+        console.print(f"    at {safe(problem.place)}")
     verdict = {0: "everything holds", 4: "THE EVIDENCE DOES NOT HOLD", 5: "consistent, but not all is proven"}[report.status]
-    console.print(f"{report.events:,} events checked; tier: {report.tier}; {verdict}", highlight=False)
+    console.print(f"{report.events:,} events checked; tier: {report.tier}; {verdict}")

@@ -35,7 +35,7 @@ def _done(document: Any, is_json: bool, text: str) -> None:
     if wants_json(is_json):
         print_json(document)
     else:
-        console.print(text, highlight=False)
+        console.print(text)
 
 
 @keys_app.command("create")
@@ -76,7 +76,7 @@ def revoke_key(id: str, url: UrlOption = None, key: KeyOption = None) -> None:
     """Revoke a key; it stops working within five seconds."""
     with Client(url, key) as client:
         client.request("DELETE", f"/v1/keys/{id}")
-    console.print(f"revoked {id}", highlight=False)
+    console.print(f"revoked {id}")
 
 
 @tenants_app.command("create")

@@ -5,8 +5,8 @@ Text that came from events is stripped of control characters before it reaches a
 
 from __future__ import annotations
 
-import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -20,9 +20,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one docume
 UrlOption = Annotated[str | None, typer.Option("--url", envvar="TALLYSTICK_URL", help="Server, as in http://127.0.0.1:8420")]
 KeyOption = Annotated[str | None, typer.Option("--key", envvar="TALLYSTICK_KEY", help="API key.", show_envvar=True)]
 
-console = Console()
-errors = Console(stderr=True)
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
+# No markup and no emoji names: what is printed may come from events, where brackets and colons are brackets and colons.
+console = Console(markup=False, highlight=False, emoji=False)
+errors = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def wants_json(is_asked: bool) -> bool:
@@ -31,8 +31,16 @@ def wants_json(is_asked: bool) -> bool:
 
 
 def safe(text: object) -> str:
-    """Text fit for a terminal: control, direction and zero-width characters become visible escapes."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", str(text))
+    """Text fit for one line of a terminal: controls, line breaks, direction marks and invisible characters become escapes."""
+    plain = str(text)
+    return plain if plain.isprintable() else "".join(map(_visible, plain))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def print_json(document: Any) -> None:

@@ -24,9 +24,9 @@ def status(url: UrlOption = None, key: KeyOption = None, json: JsonOption = Fals
     if wants_json(json):
         print_json(page)
         return
-    console.print(f"ready     {'yes' if page['ready'] else 'NO'}", highlight=False)
+    console.print(f"ready     {'yes' if page['ready'] else 'NO'}")
     for reason in page["reasons"]:
-        console.print(f"  because {safe(reason)}", highlight=False)
+        console.print(f"  because {safe(reason)}")
     print_table(
         ("tenant", "accepted", "sealed", "archived"),
         [(name, row["accepted"], row["sealed"], row["archived"]) for name, row in page["tenants"].items()],

@@ -67,7 +67,7 @@ def send(
     if wants_json(json):
         print_json(totals)
     else:
-        console.print(", ".join(f"{count:,} {field}" for field, count in totals.items()), highlight=False)
+        console.print(", ".join(f"{count:,} {field}" for field, count in totals.items()))
 
 
 def _send_body(client: Client, body: bytes, source: str | None, on_invalid: str) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _batches(data: bytes) -> Iterator[bytes]:
 
 
 def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     return Progress(*columns, console=errors, transient=True, disable=not sys.stderr.isatty())
 
 
@@ -194,7 +194,7 @@ def explain(
         return
     for name, value in document.items():
         if name != "destinations":
-            console.print(f"{name:<12} {safe(value)}", highlight=False)
+            console.print(f"{name:<12} {safe(value)}")
     rows = [
         (name, entry.get("outcome", ""), entry.get("reason") or entry.get("where") or "", entry.get("at") or "")
         for name, entry in _named(document.get("destinations", {}))

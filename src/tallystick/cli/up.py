@@ -65,4 +65,4 @@ def _announce(url: str, login_url: str | None, key_file: Path | None, key: str |
         lines.append(f"  admin key  {key_file}")
         lines.append(f'  verbs      export TALLYSTICK_URL={url} TALLYSTICK_KEY="{read_key}"')
         lines.append(f"  try it     curl -sS {url}/v1/events -H \"Authorization: Bearer {read_key}\" {kind} -d '{body}'")
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(lines), soft_wrap=True)
