@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from tallystick.delivery.account import Account
-from tallystick.durable import replace_file
+from tallystick.durable import replace_file, unlink
 from tallystick.telemetry import log
 
 _SCHEMA = """
@@ -82,11 +82,15 @@ class History:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            log.error("the delivery history is damaged and begun anew", path=str(self.path), error=str(error))
-            replace_file(self.path.with_name(self.path.name + ".damaged"), self.path.read_bytes())
-            for suffix in ("", "-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-            self._db = self._open()
+            self._db = self._begin_anew(error)
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+        """Set the damaged file aside. A crash on the way leaves it, or no file: the next start comes here or begins one."""
+        log.error("the delivery history is damaged and begun anew", path=str(self.path), error=str(error))
+        replace_file(self.path.with_name(self.path.name + ".damaged"), self.path.read_bytes())
+        for suffix in ("-wal", "-shm", ""):
+            unlink(self.path.with_name(self.path.name + suffix))
+        return self._open()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
@@ -100,13 +104,16 @@ class History:
         """Store settled cuts durably; one stored before is replaced. Raises OSError when the disk does not take it."""
         rows = [_encode(cut) for cut in cuts]
         marks = ", ".join("?" * len(SettledCut.__struct_fields__))
+        insert = f"insert or replace into cuts ({_COLUMNS}) values ({marks})"  # noqa: S608
         try:
-            with self._db:
-                self._db.execute("begin immediate")
-                # A crash before the commit: the cuts are open in the state file, and are sent again under the same names.
-                self._db.executemany(f"insert or replace into cuts ({_COLUMNS}) values ({marks})", rows)  # noqa: S608
+            # A crash before the commit: the cuts are open in the state file, and are sent again under the same names.
+            self._write(insert, rows)
         except sqlite3.OperationalError as error:
             raise OSError(f"the delivery history cannot be written: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            self._db = self._begin_anew(error)
+            self._write(insert, rows)
 
     def find(self, handle: str, index: int) -> list[SettledCut]:
         """The cuts that hold the event, newest first: its replays, then the one it first went out in."""
@@ -128,9 +135,7 @@ class History:
     def mark_receipted(self, cuts: Iterable[SettledCut]) -> None:
         """Take cuts out of the outbox. A crash before this hands them over again, with the same ids."""
         keys = [(cut.handle, cut.is_replay, cut.first, cut.id) for cut in cuts]
-        with self._db:
-            self._db.execute("begin immediate")
-            self._db.executemany("update cuts set receipt = 1 where handle = ? and is_replay = ? and first = ? and id = ?", keys)
+        self._write("update cuts set receipt = 1 where handle = ? and is_replay = ? and first = ? and id = ?", keys)
 
     def rebuild(self) -> dict[str, Account]:
         """Accounts up to the first index without a settled cut, for when the state file is lost."""
@@ -157,6 +162,11 @@ class History:
 
     def close(self) -> None:
         self._db.close()
+
+    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        with self._db:
+            self._db.execute("begin immediate")
+            self._db.executemany(statement, rows)
 
 
 def pack_kept(first: int, last: int, indexes: Iterable[int]) -> bytes:

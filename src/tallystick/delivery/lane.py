@@ -161,7 +161,12 @@ class Lane:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._thread.shutdown(wait=False)
+            self._give_up_changes()
+
+    def close(self) -> None:
+        """Let go of thread and history, after ``run`` ended."""
+        self._thread.shutdown(wait=False)
+        self.history.close()
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run blocking work in this lane's own thread."""
@@ -218,6 +223,7 @@ class Lane:
                 state.accounts = self.history.rebuild()
                 state.next_cut = self.history.next_id()
         self.state = state
+        self._round = _Round(changes=self._round.changes)
         self._after = state.after
         self._numbers = itertools.count(state.next_cut)
         self._open = {number: Planned(record, None) for number, record in state.cuts.items()}
@@ -417,6 +423,11 @@ class Lane:
         for half in halves:
             half.attempts = planned.attempts
         return halves
+
+    def _give_up_changes(self) -> None:
+        for change in self._round.changes:
+            if not change.done.done():
+                change.done.set_exception(TransientError("the dispatcher stops", hint="Try again"))
 
     def _note_trouble(self, error: Exception) -> None:
         text = f"{type(error).__name__}: {error}"

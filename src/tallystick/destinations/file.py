@@ -35,7 +35,7 @@ from msgspec import Meta
 
 from tallystick.config import DestinationSettings
 from tallystick.destinations.encodings import make_encoder
-from tallystick.durable import append_all, sync_data, sync_dir, sync_file, truncate, write_all
+from tallystick.durable import append_all, make_dir, sync_data, sync_dir, sync_file, truncate, write_all
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
 _WHERE = re.compile(r"file:(?P<path>.*)#inode=(?P<inode>\d+)&offset=(?P<offset>\d+)&length=(?P<length>\d+)", re.DOTALL)
@@ -80,6 +80,7 @@ class FileDestination:
         self.name = name
         self.encoder = make_encoder(settings.encoding)
         self._path = Path(settings.path)
+        self._named_inode = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"file-{name}")
 
     def place(self, cut: Cut) -> str:
@@ -127,14 +128,14 @@ class FileDestination:
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:
         """The file under the path as it is now: opened anew for each cut, so that rotation is seen and a failed descriptor is gone."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not self._path.exists()
+        make_dir(self._path.parent)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if is_new:
-                # A crash before this: no file, or an empty one. The next attempt makes it again.
-                sync_file(fd)
+            inode = os.fstat(fd).st_ino
+            if inode != self._named_inode:
+                # A crash before this: no file, or one whose name is not durable yet. Each process syncs the name once, whoever made it.
                 sync_dir(self._path.parent)
+                self._named_inode = inode
             yield fd
         finally:
             os.close(fd)

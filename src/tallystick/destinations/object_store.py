@@ -41,7 +41,7 @@ from obstore.store import LocalStore
 from tallystick.archive.store import open_remote
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import make_encoder
-from tallystick.durable import make_dir, publish_new
+from tallystick.durable import make_dir, publish_new, sync_dir
 from tallystick.errors import ConfigError
 from tallystick.evidence.entry import event_hashes
 from tallystick.evidence.merkle import joined_root
@@ -97,6 +97,7 @@ class ObjectStoreDestination:
         self._store = open_store(settings)
         self._directory = None if settings.url.startswith(_SCHEMES) else Path(settings.url)
         self._threads = ThreadPoolExecutor(self.window, thread_name_prefix=f"store-{name}")
+        self._named: set[Path] = set()
         self._is_tried = False
 
     def place(self, cut: Cut) -> str:
@@ -147,12 +148,22 @@ class ObjectStoreDestination:
         """
         try:
             if self._directory is not None:
-                await asyncio.get_running_loop().run_in_executor(self._threads, _publish_file, self._directory / place, body)
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._publish_file, self._directory / place, body)
                 return True
             await obstore.put_async(self._store, place, body, mode="create", use_multipart=False)
         except (AlreadyExistsError, PreconditionError, FileExistsError):
             return False
         return True
+
+    def _publish_file(self, path: Path, body: bytes) -> None:
+        """Durable when it returns, the names of its directories included: each process syncs those once, whoever made them."""
+        make_dir(path.parent)
+        for directory in [path.parent, *path.parent.parents]:
+            if directory in self._named or directory == self._directory:
+                break
+            sync_dir(directory.parent)
+            self._named.add(directory)
+        publish_new(path, body)
 
     async def _try_conditional_put(self) -> None:
         """Two create-only puts of one key must give created, then exists."""
@@ -182,11 +193,6 @@ def open_store(settings: ObjectStoreSettings) -> Any:
         return open_remote(settings.url, options, retry_s=0.0)
     except (BaseError, ValueError, TypeError, OSError) as error:
         raise ConfigError(f"the object store cannot be used: {error}", hint="docs/destinations/object_store.md") from error
-
-
-def _publish_file(path: Path, body: bytes) -> None:
-    make_dir(path.parent)
-    publish_new(path, body)
 
 
 def encode_proof(cut: Cut) -> bytes:

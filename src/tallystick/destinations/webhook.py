@@ -17,9 +17,11 @@ import hashlib
 import hmac
 import secrets
 import time
+from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Meta, field
 
 from tallystick.config import DestinationSettings, Duration
@@ -45,6 +47,9 @@ class WebhookSettings(DestinationSettings, frozen=True, kw_only=True):
         default_factory=lambda: Duration("15s")
     )
     ca: Annotated[str | None, Meta(description="Path of a CA certificate to trust instead of the system's, PEM.")] = None
+
+    def rooted(self, base_dir: Path) -> WebhookSettings:
+        return self if self.ca is None else msgspec.structs.replace(self, ca=str(base_dir / self.ca))
 
 
 STATUS_ANSWERS: tuple[tuple[range, AnswerKind], ...] = (

@@ -124,7 +124,11 @@ class OutboundClient:
     """Keeps connections to one or few hosts and posts to them under the rules above. Close it with ``close``."""
 
     def __init__(self, *, allow_private: bool, timeout_s: float, connections: int = 8, ca_file: str | None = None) -> None:
-        context = ssl.create_default_context(cafile=ca_file)
+        """``ca_file`` is trusted instead of the system's authorities. Raises ConfigError when it cannot be read."""
+        try:
+            context = ssl.create_default_context(cafile=ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"the CA file cannot be used: {error}", place=ca_file, hint="It holds certificates in PEM") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._timeout_s = timeout_s
         self._pool = httpcore.AsyncConnectionPool(

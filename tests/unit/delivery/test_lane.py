@@ -346,7 +346,7 @@ class _running:  # noqa: N801 - reads as a statement
     async def __aexit__(self, *error: object) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        self.lane.history.close()
+        self.lane.close()
 
 
 async def _until(is_done, timeout_s: float = 10.0) -> None:  # type: ignore[no-untyped-def]

@@ -80,6 +80,20 @@ def test_a_damaged_history_is_set_aside(tmp_path: Path, history: History) -> Non
     assert path.with_name(path.name + ".damaged").exists()
 
 
+def test_a_history_damaged_while_open_costs_explanations_only(tmp_path: Path, history: History) -> None:
+    """The next write finds the damage, sets the file aside, and is stored in a new one."""
+    history.add([make_row(0, 0, 9)])
+    history._db.execute("pragma wal_checkpoint(truncate)")
+    history._db.close()
+    path = tmp_path / "cursors" / "deliveries-d.sqlite"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    again = History(tmp_path, "d")
+    again.add([make_row(1, 10, 19)])
+    assert [cut.id for cut in again.find(HANDLE, 12)] == [1]
+    again.close()
+
+
 def make_letter(index: int, cut: str = "0:0-9") -> Letter:
     return Letter(
         destination="d", tenant="acme", handle=HANDLE, index=index, reason="refused", cut=cut, at=1.0, reply="secret reply"
@@ -163,7 +177,7 @@ async def test_a_receipt_waits_until_its_cut_is_settled_in_the_state(bench: Lane
     await outbox.hand_over_receipts(lane)
     await outbox.hand_over_receipts(lane)
     assert [entry.entry["first_index"] for entry in posted] == [0, 10]
-    lane.history.close()
+    lane.close()
 
 
 async def test_the_socket_works_under_a_path_longer_than_sun_path(tmp_path: Path) -> None:

@@ -152,4 +152,4 @@ async def test_the_new_files_directory_is_synced_before_anything_settles(tmp_pat
         await destination.send(make_cut(destination, lines(0, 1)))
     finally:
         set_observer(None)
-    assert steps == ["sync_file", "sync_dir", "write", "sync_data"]
+    assert steps == ["sync_dir", "write", "sync_data"]

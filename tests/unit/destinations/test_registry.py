@@ -36,6 +36,10 @@ def test_relative_paths_start_at_the_configuration_file(tmp_path: Path) -> None:
         ('[destinations.x]\ntype = "file"\npath = "y"\nbatch = { max_events = 0 }', r"destinations\.x\.batch"),
         ('[destinations.x]\ntype = "webhook"\nurl = "https://example.com"', "secret"),
         (
+            '[destinations.x]\ntype = "webhook"\nurl = "https://example.com"\nsecret = "long enough a secret"\nca = "none.pem"',
+            "CA file cannot be used",
+        ),
+        (
             '[destinations.x]\ntype = "webhook"\nurl = "https://example.com"\nsecret = "short"',
             r"destinations\.x: the secret is shorter",
         ),
