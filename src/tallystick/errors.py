@@ -31,6 +31,8 @@ Every error carries an operation, a place and a hint where one is known, and pri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TallystickError(Exception):
     """Base of every error that Tallystick raises on purpose.
@@ -155,11 +157,11 @@ class EventTooLargeError(EventInvalidError):
 
 
 class ConflictError(TerminalError):
-    """An id was used before with other content. ``positions`` are 0-based places in the request."""
+    """An id was used before with other content. ``positions`` are the (batch, position) of the events, both 0-based."""
 
     code = "id_conflict"
 
-    def __init__(self, message: str, *, positions: list[int]) -> None:
+    def __init__(self, message: str, *, positions: Sequence[tuple[int, int]] = ()) -> None:
         super().__init__(message)
         self.positions = positions
 

@@ -78,7 +78,7 @@ def _error_of(response: httpx.Response) -> Exception:
     except (msgspec.DecodeError, AttributeError):
         detail = f"the intake answered {response.status_code}"
     if response.status_code == 409:
-        return ConflictError(detail, positions=[])
+        return ConflictError(detail)
     if response.status_code in (429, 503):
         kind = NotAcceptingError if code == "not_accepting" else OverloadedError
         error = kind(detail, retry_after_s=float(response.headers.get("retry-after", "1")))

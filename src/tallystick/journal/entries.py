@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -60,29 +61,28 @@ class AccountEntry(msgspec.Struct, kw_only=True):
 class Append:
     """One request: committed as a whole or not at all. ``batches`` holds each tenant at most once.
 
-    ``on_conflict``: "reject" raises ConflictError and stores nothing; "quarantine" stores the conflicting lines as
-    quarantined records of ``source``, received at ``received_at``.
+    ``quarantine_conflict(batch, position)`` makes the record that is kept for an event whose id was used before with other
+    content, 0-based; None refuses the whole request with ConflictError instead.
     """
 
     batches: list[TenantBatch] = field(default_factory=list)
     quarantined: list[QuarantinedRecord] = field(default_factory=list)
     filtered: list[FilterCount] = field(default_factory=list)
     account: list[AccountEntry] = field(default_factory=list)
-    on_conflict: Literal["reject", "quarantine"] = "reject"
-    source: str = ""
-    received_at: str = ""
+    quarantine_conflict: Callable[[int, int], QuarantinedRecord] | None = None
 
 
 @dataclass(slots=True)
 class TenantCommitted:
     """Where one batch's events are. ``ranges`` are [first_index, count] in request order, duplicates with their first
-    position; ``leaf_hashes`` likewise, one per event that has a position."""
+    position; ``leaf_hashes`` likewise, one per event that has a position. ``repeated`` are the duplicates' places in the batch."""
 
     handle: str
     ranges: list[list[int]]
     accepted: int
     duplicates: int
     leaf_hashes: list[bytes]
+    repeated: Sequence[int] = ()
 
 
 @dataclass(slots=True)

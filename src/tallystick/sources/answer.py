@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import UNSET, UnsetType
 
 from tallystick.event.times import format_utc
+from tallystick.evidence.origin import event_origin
 from tallystick.evidence.receipt import Receipt, batch_root, input_root, receipt_key_name, sign_receipt
 from tallystick.sources.submission import Bad, EventResult, Outcome, TenantOutcome
 
@@ -19,7 +20,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class QuarantinedLine(msgspec.Struct):
-    """One record that was kept in the quarantine."""
+    """One record that was kept in the quarantine, and the place in it that was at fault."""
 
     line: int
     code: str
@@ -58,14 +59,12 @@ class ReceiptSigner:
     key: Ed25519PrivateKey
     include_by_s: float
 
-    def origin(self, handle: str) -> str:
-        """The origin of a tenant's event tree."""
-        return f"{self.server_name}/log/{handle}"
-
     def receipt(self, outcome: Outcome, tenant: TenantOutcome, *, is_signed: bool) -> ReceiptBody:
         """One tenant's receipt, as a signed note in addition when asked for."""
         root = batch_root(tenant.leaf_hashes)
-        body = ReceiptBody(self.origin(tenant.handle), tenant.ranges, base64.b64encode(root).decode(), outcome.received_at)
+        body = ReceiptBody(
+            event_origin(self.server_name, tenant.handle), tenant.ranges, base64.b64encode(root).decode(), outcome.received_at
+        )
         if is_signed:
             include_by = datetime.fromisoformat(outcome.received_at) + timedelta(seconds=self.include_by_s)
             receipt = Receipt(
@@ -82,6 +81,9 @@ class ReceiptSigner:
 
 def encode_answer(outcome: Outcome, signer: ReceiptSigner, *, is_signed: bool) -> bytes:
     """The JSON body of the answer."""
+    for result in outcome.results:
+        if result.log:
+            result.log = event_origin(signer.server_name, result.log)
     return _encode(
         AnswerBody(
             outcome.accepted,

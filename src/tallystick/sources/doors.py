@@ -1,16 +1,17 @@
 """The senders' doors: `POST /v1/events` and `POST /v1/in/<source>`.
 
-Order of checks, so that nothing is read or spent for a request that will be refused: method, key, permission, content type, length,
-then the body, then its events. Every refusal is a problem document; only a durable outcome is a 200.
+Order of checks, so that nothing is read or spent for a request that will be refused: method, key, permission, parameters, content
+type, length, then the body, then its events. Every refusal is a problem document; only a durable outcome is a 200.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import cast
 
-from tallystick.errors import ConflictError, EventInvalidError
-from tallystick.event.codec import UNREADABLE_CODES, Shape
+from tallystick.errors import EventInvalidError
+from tallystick.event.codec import ReadBatch, Shape
 from tallystick.http.access import AccessKeys
 from tallystick.http.limits import BodyReader
 from tallystick.http.problem import Problem
@@ -18,13 +19,38 @@ from tallystick.plugin import Record
 from tallystick.protocols import cloudevents
 from tallystick.sources.answer import ReceiptSigner, encode_answer
 from tallystick.sources.asgi import Receive, Scope, choice, headers_of, query_of
-from tallystick.sources.intake import IntakeService
-from tallystick.sources.plan import EVENTS
-from tallystick.sources.submission import Bad, Draft, ForbiddenTenantError, InvalidBatchError, Sender, problem_lines
+from tallystick.sources.intake import TOO_MANY_EVENTS, IntakeService
+from tallystick.sources.plan import EVENTS, OnInvalid
+from tallystick.sources.submission import (
+    ConflictingLinesError,
+    Draft,
+    ForbiddenTenantError,
+    InvalidBatchError,
+    Sender,
+    problem_lines,
+)
 
 _IDEMPOTENCY_KEY = re.compile(rb"[A-Za-z0-9._:-]{1,96}")
 _NDJSON = frozenset({b"application/x-ndjson", b"application/ndjson", b"application/jsonl"})
-_PARAMETERS = ("on_invalid", "receipt", "results")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """The query parameters of a sender's request."""
+
+    on_invalid: OnInvalid
+    is_signed: bool
+    wants_results: bool
+
+    @classmethod
+    def of(cls, scope: Scope, default: OnInvalid) -> _Wishes:
+        """Raises Problem 400 for a parameter or a value that is not known."""
+        params = query_of(scope, ("on_invalid", "receipt", "results"))
+        return cls(
+            cast("OnInvalid", choice(params, "on_invalid", ("reject", "quarantine"), default)),
+            choice(params, "receipt", ("plain", "signed"), "plain") == "signed",
+            choice(params, "results", ("false", "true"), "false") == "true",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +60,31 @@ class _Door:
     bodies: BodyReader
     signer: ReceiptSigner
 
-    def sender(self, headers: dict[bytes, bytes]) -> Sender:
+    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        """Status and body of the answer. Raises Problem for a request that is refused as a whole, PushbackError for now."""
+        try:
+            return await self._take(scope, receive)
+        except InvalidBatchError as error:
+            raise invalid_problem(error) from None
+        except ForbiddenTenantError as error:
+            raise Problem(403, error.code, str(error)) from None
+        except ConflictingLinesError as error:
+            lines = [{"line": line, "pointer": "/id", "message": "other content under this id"} for line in error.lines]
+            raise Problem(409, error.code, error.message, lines) from None
+
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+        raise NotImplementedError
+
+    def _sender(self, headers: dict[bytes, bytes]) -> Sender:
         """Who the key belongs to. Raises Problem 401 or 403."""
         key = self.keys.verify(headers.get(b"authorization"))
         if not key.may("ingest"):
             raise Problem(403, "permission_missing", "this key has no permission `ingest`")
         return Sender(key.id, key.tenants)
 
-    async def answer(self, draft: Draft, *, is_signed: bool, wants_results: bool) -> tuple[int, bytes]:
-        """Commit and answer. Raises Problem for everything that was refused as a whole."""
-        try:
-            outcome = await self.service.commit(draft, wants_results=wants_results)
-        except InvalidBatchError as error:
-            raise invalid_problem(error) from None
-        except ForbiddenTenantError as error:
-            raise Problem(403, error.code, error.message) from None
-        except ConflictError as error:
-            lines = [{"line": line, "pointer": "/id", "message": "other content under this id"} for line in error.positions]
-            raise Problem(409, error.code, "an id was used before with other content; nothing was stored", lines) from None
-        return 200, encode_answer(outcome, self.signer, is_signed=is_signed)
+    async def _commit(self, draft: Draft, wishes: _Wishes) -> tuple[int, bytes]:
+        outcome = await self.service.commit(draft, wants_results=wishes.wants_results)
+        return 200, encode_answer(outcome, self.signer, is_signed=wishes.is_signed)
 
 
 class EventsDoor(_Door):
@@ -60,24 +92,15 @@ class EventsDoor(_Door):
 
     __slots__ = ()
 
-    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         headers = headers_of(scope)
-        sender = self.sender(headers)
-        params = query_of(scope, _PARAMETERS)
-        on_invalid = choice(params, "on_invalid", ("reject", "quarantine"), "reject")
-        media = media_type(headers)
+        sender = self._sender(headers)
+        wishes = _Wishes.of(scope, "reject")
+        media, key = media_type(headers), idempotency_key(headers)
         body = await self.bodies.read(headers, receive)
-        key = idempotency_key(headers)
-        draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=on_invalid, idempotency_key=key)
-        try:
-            await self._read(draft, media, headers, body)
-        except InvalidBatchError as error:
-            raise invalid_problem(error) from None
-        return await self.answer(
-            draft,
-            is_signed=choice(params, "receipt", ("plain", "signed"), "plain") == "signed",
-            wants_results=choice(params, "results", ("false", "true"), "false") == "true",
-        )
+        draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=wishes.on_invalid, idempotency_key=key)
+        await self._read(draft, media, headers, body)
+        return await self._commit(draft, wishes)
 
     async def _read(self, draft: Draft, media: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
         if media in _NDJSON:
@@ -88,9 +111,11 @@ class EventsDoor(_Door):
             try:
                 records = cloudevents.read(media.decode(), headers, body)
             except EventInvalidError as error:
-                bad = [Bad(error.line, error, body)]
-                raise InvalidBatchError(bad, is_unreadable=error.code in UNREADABLE_CODES) from None
-            self.service.read_records(draft, records)
+                fault = ReadBatch()
+                fault.refuse(error, body)
+                self.service.take(draft, fault)
+            else:
+                self.service.read_records(draft, records)
 
 
 class SourceDoor(_Door):
@@ -98,22 +123,19 @@ class SourceDoor(_Door):
 
     __slots__ = ()
 
-    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         headers = headers_of(scope)
-        sender = self.sender(headers)
-        params = query_of(scope, _PARAMETERS)
+        sender = self._sender(headers)
         plan = self.service.plan(scope["path"][len("/v1/in/") :])
         if plan.mapping is None:
             raise Problem(404, "not_found", "there is no such source")
+        wishes = _Wishes.of(scope, plan.on_invalid)
+        media = media_type(headers, default=b"application/x-ndjson")
         body = await self.bodies.read(headers, receive)
-        on_invalid = choice(params, "on_invalid", ("quarantine", "reject"), plan.on_invalid)
         peer = scope["client"][0] if scope.get("client") else ""
-        draft = self.service.draft(plan, sender, on_invalid=on_invalid, peer=peer)
-        try:
-            await self.service.map_records(draft, split_records(body, media_type(headers, default=b"application/x-ndjson"), peer))
-        except InvalidBatchError as error:
-            raise invalid_problem(error) from None
-        return await self.answer(draft, is_signed=params.get("receipt") == "signed", wants_results=params.get("results") == "true")
+        draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, peer=peer)
+        await self.service.map_records(draft, split_records(body, media, peer))
+        return await self._commit(draft, wishes)
 
 
 def split_records(body: bytes, media: bytes, peer: str) -> list[Record]:
@@ -152,7 +174,7 @@ def idempotency_key(headers: dict[bytes, bytes]) -> str:
 
 def invalid_problem(error: InvalidBatchError) -> Problem:
     """400 when nothing could be read as JSON, 413 for too many events, 422 when records are no events."""
-    if error.bad[0].error.code == "too_many_events":
-        return Problem(413, "too_many_events", error.bad[0].error.message)
+    if error.bad[0].error.code == TOO_MANY_EVENTS:
+        return Problem(413, TOO_MANY_EVENTS, error.bad[0].error.message)
     status, code = (400, error.bad[0].error.code) if error.is_unreadable else (422, error.code)
     return Problem(status, code, error.message, problem_lines(error.bad))

@@ -5,13 +5,14 @@ Bare ASGI, no framework: between the socket and the journal there is only what a
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 
-from tallystick.errors import NotFoundError, PushbackError, TallystickError
+from tallystick.errors import NotFoundError, PushbackError
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import ClientGoneError
 from tallystick.http.problem import Problem
@@ -45,7 +46,7 @@ class Front:
             if door is None:
                 await self.proxy(scope, receive, send)
                 return
-            status, body = await door(scope, receive)
+            status, body = await _through(door, scope, receive, request_id)
         except ClientGoneError:
             return
         except Problem as problem:
@@ -54,10 +55,6 @@ class Front:
             await self._refuse(send, pushback_problem(error), request_id)
         except NotFoundError as error:
             await self._refuse(send, Problem(404, error.code, error.message), request_id)
-        except TallystickError as error:
-            # Whatever reaches this line was not foreseen at a door: say so in the log, and nothing of it to the sender.
-            log.error("request failed", request_id=request_id, path=scope["path"], error=repr(error))
-            await self._refuse(send, Problem(500, "internal", "this request failed; the log has the request id"), request_id)
         else:
             await respond(send, status, body, with_security_headers([(b"content-type", b"application/json")], is_tls=self.is_tls))
 
@@ -84,6 +81,17 @@ class Front:
         return (503 if reasons else 200), msgspec.json.encode({"ready": not reasons, "reasons": reasons})
 
 
+async def _through(door: Door, scope: Scope, receive: Receive, request_id: str) -> tuple[int, bytes]:
+    """The door's answer. What no door foresees goes to the log, and nothing of it to the sender."""
+    try:
+        return await door(scope, receive)
+    except (ClientGoneError, Problem, PushbackError, NotFoundError):
+        raise
+    except Exception as error:
+        log.exception("request failed", request_id=request_id, path=scope["path"])
+        raise Problem(500, "internal", "this request failed; the log has the request id") from error
+
+
 async def _live(scope: Scope, receive: Receive) -> tuple[int, bytes]:
     return 200, b'{"live":true}'
 
@@ -97,5 +105,5 @@ def _only(method: str, scope: Scope, door: Door) -> Door:
 
 def pushback_problem(error: PushbackError) -> Problem:
     """503 with the error's advice, in whole seconds, at least one."""
-    seconds = max(1, round(error.retry_after_s))
+    seconds = max(1, math.ceil(error.retry_after_s))
     return Problem(503, error.code, error.message, headers={"retry-after": str(seconds)})

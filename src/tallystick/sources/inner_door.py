@@ -113,7 +113,7 @@ class InnerDoor:
     async def _tenants(self, body: bytes) -> dict[str, Any]:
         name = msgspec.json.decode(body, type=_Tenant).name
         if self.service.tenants.get(name) is not None:
-            raise ConflictError(f"there is a tenant {name!r} already", positions=[])
+            raise ConflictError(f"there is a tenant {name!r} already")
         if name == SERVER_TENANT:
             raise EventInvalidError("this name is the server's own", pointer="/name")
         tenant = self.service.tenants.create(name)

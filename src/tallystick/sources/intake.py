@@ -13,23 +13,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from msgspec import UNSET
 
-from tallystick.errors import ConflictError, EventInvalidError, EventTooLargeError, NotFoundError
+from tallystick.errors import (
+    ConflictError,
+    DiskFullError,
+    EventInvalidError,
+    EventTooLargeError,
+    NotAcceptingError,
+    NotFoundError,
+)
 from tallystick.event import Event, Source
 from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_lines
 from tallystick.event.times import format_utc
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Committed, FilterCount, QuarantinedRecord, TenantBatch
+from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import Tenant, TenantRegistry, is_tenant_name
 from tallystick.journal.writer import Journal
 from tallystick.plugin import Record
-from tallystick.sources.plan import SourcePlan
+from tallystick.sources.plan import OnInvalid, SourcePlan
 from tallystick.sources.submission import (
     Bad,
+    ConflictingLinesError,
     Draft,
     EventResult,
     ForbiddenTenantError,
@@ -42,18 +52,21 @@ from tallystick.sources.tally import SourceTallies
 from tallystick.transforms import Mapping as RecordMapping
 
 DEFAULT_TENANT = "default"
+TOO_MANY_EVENTS = "too_many_events"
 _INLINE_BYTES_MAX = 2 * 2**20
 _INLINE_MAPPED_BYTES_MAX = 64 * 2**10
 
 
 @dataclass(slots=True)
 class _Part:
-    """One tenant's share of a draft; ``positions`` are places in the draft's lists."""
+    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away."""
 
     tenant: Tenant
     positions: Sequence[int]
     events: list[Event]
     contents: list[bytes]
+    filtered: dict[str, list[int]] = field(default_factory=dict)
+    made_ids: list[str] = field(default_factory=list)
     batch: TenantBatch | None = None
 
     def drop(self, places: Sequence[int], draft: Draft, message: str) -> None:
@@ -62,7 +75,7 @@ class _Part:
         for place in places:
             line = draft.lines[self.positions[place]]
             error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
-            draft.bad.append(Bad(line, error, self.contents[place]))
+            draft.bad.append(Bad(line, error, self.contents[place], self.tenant.handle))
         keep = [place for place in range(len(self.events)) if place not in gone]
         self.events = [self.events[place] for place in keep]
         self.contents = [self.contents[place] for place in keep]
@@ -90,10 +103,18 @@ class IntakeService:
         except KeyError as error:
             raise NotFoundError(f"there is no source named {name!r}") from error
 
-    def draft(self, plan: SourcePlan, sender: Sender, **options: object) -> Draft:
+    def draft(
+        self,
+        plan: SourcePlan,
+        sender: Sender,
+        *,
+        on_invalid: OnInvalid | None = None,
+        idempotency_key: str = "",
+        peer: str = "",
+    ) -> Draft:
         """An empty draft with this request's one clock reading."""
         received_at = format_utc(datetime.fromtimestamp(self.clock(), UTC))
-        return Draft(plan, sender, received_at=received_at, **{"on_invalid": plan.on_invalid, **options})  # type: ignore[arg-type]
+        return Draft(plan, sender, on_invalid or plan.on_invalid, received_at, idempotency_key=idempotency_key, peer=peer)
 
     async def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
         """Step 1 for records that are events already. A large body is read in a thread, so that others get their turn."""
@@ -101,16 +122,18 @@ class IntakeService:
             batch = await asyncio.get_running_loop().run_in_executor(None, self.reader.read, body, shape)
         else:
             batch = self.reader.read(body, shape)
-        self._take(draft, batch)
+        self.take(draft, batch)
 
     def read_records(self, draft: Draft, records: list[bytes]) -> None:
         """Step 1 for events that were taken out of another protocol."""
-        self._take(draft, self.reader.read_records(records))
+        self.take(draft, self.reader.read_records(records))
 
-    def _take(self, draft: Draft, batch: ReadBatch) -> None:
+    def take(self, draft: Draft, batch: ReadBatch) -> None:
+        """Put what was read into the draft. Raises InvalidBatchError when the mode or the number of events refuses it."""
         draft.events, draft.contents, draft.lines = batch.events, batch.contents, batch.lines
         draft.bad += [Bad(error.line, error, record) for error, record in zip(batch.errors, batch.rejected, strict=True)]
-        if draft.bad and draft.on_invalid == "reject":
+        # A body of too many events is no record to keep: whoever sent it can send it in parts.
+        if draft.bad and (draft.on_invalid == "reject" or draft.bad[0].error.code == TOO_MANY_EVENTS):
             raise InvalidBatchError(draft.bad, is_unreadable=batch.is_unreadable)
 
     async def map_records(self, draft: Draft, records: Sequence[Record]) -> None:
@@ -137,26 +160,32 @@ class IntakeService:
                 draft.bad.append(Bad(record.line, error, problem.record))
             if len(draft.events) + len(draft.bad) > limit:
                 message = f"more than {limit} events in one request; send smaller ones"
-                error = EventInvalidError(message, line=record.line, code="too_many_events")
+                error = EventInvalidError(message, line=record.line, code=TOO_MANY_EVENTS)
                 raise InvalidBatchError([Bad(record.line, error, b"")], is_unreadable=False)
 
     async def commit(self, draft: Draft, *, wants_results: bool = False) -> Outcome:
-        """Steps 2 to 5. Raises ForbiddenTenantError, InvalidBatchError, ConflictError or PushbackError; then nothing was stored."""
+        """Steps 2 to 5; then it is durable. Whatever is raised, nothing was stored.
+
+        Raises ForbiddenTenantError, InvalidBatchError, ConflictingLinesError or PushbackError.
+        """
         parts = self._split_by_tenant(draft)
         for part in parts:
             self._transform(draft, part)
-        made_ids = [made for part in parts for made in self._encode(draft, part)]
+            self._encode(draft, part)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
-        parts = [part for part in parts if part.events]
-        append = self._append(draft, parts)
+        stored = [part for part in parts if part.events]
+        append = self._append(draft, parts, stored)
         if not append.batches and not append.quarantined and not append.filtered:
             return Outcome(draft.received_at, 0, 0, 0, [], [], [])
         try:
             committed = await self.journal.append(append)
         except ConflictError as error:
-            raise _with_lines(error, draft, parts) from None
-        outcome = self._outcome(draft, parts, committed, made_ids, wants_results=wants_results)
+            lines = [draft.lines[stored[number].positions[place]] for number, place in error.positions]
+            raise ConflictingLinesError(sorted(lines)) from None
+        outcome = _outcome(draft, parts, stored, committed)
+        if wants_results:
+            outcome.results = _results(draft, parts, stored, committed, outcome.bad)
         self.tallies.count(draft.plan.name, outcome)
         return outcome
 
@@ -164,18 +193,26 @@ class IntakeService:
         default = self._default_tenant(draft)
         names = [default if event.tenant is UNSET else event.tenant for event in draft.events]
         distinct = set(names)
-        for name in distinct:
+        for name in sorted(distinct) or [default]:
             self._check_tenant(draft, name)
         if len(distinct) == 1:
-            tenant = self.tenants.create(names[0])
+            tenant = self._tenant(names[0])
             return [_Part(tenant, range(len(names)), draft.events, draft.contents)]
         places: dict[str, list[int]] = {}
         for position, name in enumerate(names):
             places.setdefault(name, []).append(position)
         return [
-            _Part(self.tenants.create(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
+            _Part(self._tenant(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
             for name, where in places.items()
         ]
+
+    def _tenant(self, name: str) -> Tenant:
+        """The tenant of that name, made when it is new. Raises PushbackError when the disk does not take it."""
+        try:
+            return self.tenants.create(name)
+        except OSError as error:
+            kind = DiskFullError if error.errno in FULL_ERRNOS else NotAcceptingError
+            raise kind(f"the register of tenants cannot be written: {error.strerror}", retry_after_s=5) from error
 
     def _default_tenant(self, draft: Draft) -> str:
         if draft.plan.tenant is not None:
@@ -185,8 +222,11 @@ class IntakeService:
     def _check_tenant(self, draft: Draft, name: str) -> None:
         if draft.plan.tenant is not None and name != draft.plan.tenant:
             raise ForbiddenTenantError(f"this source writes to the tenant {draft.plan.tenant!r} only")
-        if draft.plan.tenant is None and not draft.sender.may_write(name):
-            raise ForbiddenTenantError(f"the credential may not write to the tenant {name!r}")
+        if not draft.sender.may_write(name):
+            raise ForbiddenTenantError(
+                f"the credential may not write to the tenant {name!r}",
+                hint="It is bound to " + ", ".join(draft.sender.tenants) + "; with several, every event names its own",
+            )
         if not is_tenant_name(name) and draft.sender.credential:
             raise ForbiddenTenantError(f"{name[:80]!r} is no tenant that a sender can write to")
 
@@ -195,15 +235,16 @@ class IntakeService:
             kept = transform.apply_batch(part.events, part.contents)
             if kept is None:
                 continue
-            taken = len(part.events) - len({place for place, _ in kept})
-            if taken:
-                draft.filtered[transform.name] = draft.filtered.get(transform.name, 0) + taken
+            stays = {place for place, _ in kept}
+            if len(stays) < len(part.events):
+                gone = [position for place, position in enumerate(part.positions) if place not in stays]
+                part.filtered[transform.name] = part.filtered.get(transform.name, []) + gone
             part.positions = [part.positions[place] for place, _ in kept]
             part.contents = [part.contents[place] for place, _ in kept]
             part.events = [event for _, event in kept]
 
-    def _encode(self, draft: Draft, part: _Part) -> list[str]:
-        """Step 4 for one tenant; returns the ids that the server made. Events whose line is too long become bad."""
+    def _encode(self, draft: Draft, part: _Part) -> None:
+        """Step 4 for one tenant. Events whose line is too long become bad."""
         if draft.idempotency_key:
             for position, event in zip(part.positions, part.events, strict=True):
                 if event.id is UNSET:
@@ -223,97 +264,110 @@ class IntakeService:
             part.drop(error.positions, draft, error.message)
             lines = encode_lines(part.events, stamp, self.reader.limits)
         prefix = stamp.ids.prefix
-        if not has_sent_ids:
+        if has_sent_ids:
+            self._digest(part, lines, prefix)
+        else:
             nothing: list[bytes | None] = [None] * len(lines)
             part.batch = TenantBatch(part.tenant, lines, nothing, nothing, prefix)
-            return [str(event.id) for event in part.events]
-        return self._digest(part, lines, prefix)
+            part.made_ids = [str(event.id) for event in part.events]
 
-    def _digest(self, part: _Part, lines: list[bytes], prefix: str) -> list[str]:
-        """The batch of a part in which the sender named some or all ids; returns the others."""
+    def _digest(self, part: _Part, lines: list[bytes], prefix: str) -> None:
+        """The batch of a part in which the sender named some or all ids."""
         ids = [str(event.id) for event in part.events]
-        made = {place for place, name in enumerate(ids) if name.startswith(prefix)}
+        made = [place for place, name in enumerate(ids) if name.startswith(prefix)]
         id_digests: list[bytes | None] = list(self.digester.ids(part.tenant.handle, ids))
         content_digests: list[bytes | None] = list(self.digester.contents(part.contents))
         for place in made:
             id_digests[place] = content_digests[place] = None
         part.batch = TenantBatch(part.tenant, lines, id_digests, content_digests, prefix if made else "")
-        return [ids[place] for place in sorted(made)]
+        part.made_ids = [ids[place] for place in made]
 
-    def _append(self, draft: Draft, parts: list[_Part]) -> Append:
-        append = Append(on_conflict=draft.on_invalid, source=draft.plan.name, received_at=draft.received_at)
-        append.batches = [part.batch for part in parts if part.batch is not None]
-        if not draft.bad and not draft.filtered:
-            return append
-        home = self.tenants.create(self._home_tenant(draft))
-        append.quarantined = [
-            QuarantinedRecord(
-                handle=home.handle,
-                source=draft.plan.name,
-                code=item.error.code,
-                message=item.error.message,
-                received_at=draft.received_at,
-                data=item.record,
-                line=item.line,
-                peer=draft.peer,
-            )
-            for item in draft.bad
-        ]
+    def _append(self, draft: Draft, parts: list[_Part], stored: list[_Part]) -> Append:
+        append = Append(batches=[part.batch for part in stored if part.batch is not None])
+        if draft.on_invalid == "quarantine":
+            append.quarantine_conflict = lambda number, place: _quarantined(draft, _conflict(draft, stored[number], place))
+        if draft.bad:
+            home = "" if all(item.handle for item in draft.bad) else self._tenant(self._home_tenant(draft)).handle
+            append.quarantined = [_quarantined(draft, item, home) for item in draft.bad]
         append.filtered = [
-            FilterCount(handle=home.handle, source=draft.plan.name, filter=name, count=count, received_at=draft.received_at)
-            for name, count in draft.filtered.items()
+            FilterCount(
+                handle=part.tenant.handle, source=draft.plan.name, filter=name, count=len(gone), received_at=draft.received_at
+            )
+            for part in parts
+            for name, gone in part.filtered.items()
         ]
         return append
 
     def _home_tenant(self, draft: Draft) -> str:
-        """Whose quarantine a record of nobody's event goes to."""
+        """Whose quarantine a record goes to that names no tenant: one that the sender may write to."""
         name = self._default_tenant(draft)
-        return name if draft.plan.tenant is not None or draft.sender.may_write(name) else DEFAULT_TENANT
-
-    def _outcome(
-        self, draft: Draft, parts: list[_Part], committed: Committed, made_ids: list[str], *, wants_results: bool
-    ) -> Outcome:
-        conflicts = set(committed.conflicts)
-        bad = list(draft.bad)
-        for batch, position in committed.conflicts:
-            line = draft.lines[parts[batch].positions[position]]
-            error = EventInvalidError("this id was used before with other content", line=line, pointer="/id", code="id_conflict")
-            bad.append(Bad(line, error, parts[batch].contents[position]))
-        tenants = []
-        for number, (part, done) in enumerate(zip(parts, committed.tenants, strict=True)):
-            contents = part.contents
-            if conflicts:
-                contents = [content for n, content in enumerate(contents) if (number, n) not in conflicts]
-            tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, contents))
-        outcome = Outcome(
-            draft.received_at,
-            sum(done.accepted for done in committed.tenants),
-            sum(done.duplicates for done in committed.tenants),
-            sum(draft.filtered.values()),
-            bad,
-            made_ids,
-            tenants,
-        )
-        if wants_results:
-            outcome.results = _results(draft, parts, committed, conflicts, bad)
-        return outcome
+        return name if draft.sender.may_write(name) else min(draft.sender.tenants)
 
 
-def _results(
-    draft: Draft, parts: list[_Part], committed: Committed, conflicts: set[tuple[int, int]], bad: list[Bad]
-) -> list[EventResult]:
+def _quarantined(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRecord:
+    return QuarantinedRecord(
+        handle=bad.handle or home,
+        source=draft.plan.name,
+        code=bad.error.code,
+        message=bad.error.message,
+        received_at=draft.received_at,
+        data=bad.record,
+        line=bad.line,
+        peer=draft.peer,
+    )
+
+
+def _conflict(draft: Draft, part: _Part, place: int) -> Bad:
+    """The event at ``place`` of a part, as the bad record that the journal found it to be."""
+    line = draft.lines[part.positions[place]]
+    error = EventInvalidError("this id was used before with other content", line=line, pointer="/id", code="id_conflict")
+    return Bad(line, error, part.contents[place], part.tenant.handle)
+
+
+def _outcome(draft: Draft, parts: list[_Part], stored: list[_Part], committed: Committed) -> Outcome:
+    conflicts = set(committed.conflicts)
+    bad = draft.bad + [_conflict(draft, stored[number], place) for number, place in committed.conflicts]
+    tenants = []
+    for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
+        contents = part.contents
+        if conflicts:
+            contents = [content for place, content in enumerate(contents) if (number, place) not in conflicts]
+        tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, contents))
+    return Outcome(
+        draft.received_at,
+        sum(done.accepted for done in committed.tenants),
+        sum(done.duplicates for done in committed.tenants),
+        sum(len(gone) for part in parts for gone in part.filtered.values()),
+        sorted(bad, key=lambda item: item.line),
+        _made_ids(stored),
+        tenants,
+    )
+
+
+def _made_ids(parts: list[_Part]) -> list[str]:
+    """The ids made here, in the order of the request."""
+    if len(parts) == 1:
+        return parts[0].made_ids
+    made: list[tuple[int, str]] = []
+    for part in parts:
+        names = set(part.made_ids)
+        made += [(at, str(event.id)) for at, event in zip(part.positions, part.events, strict=True) if event.id in names]
+    return [name for _, name in sorted(made)]
+
+
+def _results(draft: Draft, parts: list[_Part], stored: list[_Part], committed: Committed, bad: list[Bad]) -> list[EventResult]:
     """One entry per event, in the order of the request's lines."""
-    results = [EventResult(item.line, "quarantined") for item in bad]
-    for number, (part, done) in enumerate(zip(parts, committed.tenants, strict=True)):
+    results = [EventResult(item.line, "quarantined", code=item.error.code) for item in bad]
+    for part in parts:
+        for name, gone in part.filtered.items():
+            results += [EventResult(draft.lines[position], "filtered", filter=name) for position in gone]
+    conflicts = set(committed.conflicts)
+    for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
         indexes = iter([first + n for first, count in done.ranges for n in range(count)])
-        for n, event in enumerate(part.events):
-            if (number, n) not in conflicts:
-                results.append(EventResult(draft.lines[part.positions[n]], "accepted", str(event.id), done.handle, next(indexes)))
+        repeated = set(done.repeated)
+        for place, event in enumerate(part.events):
+            if (number, place) not in conflicts:
+                line = draft.lines[part.positions[place]]
+                outcome: Literal["accepted", "duplicate"] = "duplicate" if place in repeated else "accepted"
+                results.append(EventResult(line, outcome, str(event.id), done.handle, next(indexes)))
     return sorted(results, key=lambda result: result.line)
-
-
-def _with_lines(error: ConflictError, draft: Draft, parts: list[_Part]) -> InvalidBatchError | ConflictError:
-    """The journal counts positions over all batches of the append; the sender counts lines."""
-    places = [(draft.lines[position], part.contents[n]) for part in parts for n, position in enumerate(part.positions)]
-    lines = [places[position][0] for position in error.positions]
-    return ConflictError(error.message, positions=lines)

@@ -5,6 +5,7 @@ Built-in: ``events`` (`POST /v1/events`). Declared: ``[sources.NAME]`` with ``ty
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ from tallystick.transforms import build_transform, load_mappings
 
 EVENTS = "events"
 INNER = "tallystick"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 OnInvalid = Literal["reject", "quarantine"]
 
 
@@ -60,6 +62,7 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
                 made[name] = build_transform(name, config.transforms.get(name), config, compile_query)
         return tuple(made[name] for name in names)
 
+    chain(tuple(config.transforms))  # one that no source uses (yet) must be right all the same
     first = config.pipeline.transforms
     plans = {
         EVENTS: SourcePlan(EVENTS, "http", None, None, chain(first), "reject"),
@@ -67,6 +70,10 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
     }
     for name, table in config.sources.items():
         place = f"{config.path}: [sources.{name}]"
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"`{name}` is no name of a source", place=place, hint="It is made of a-z, 0-9, _ and -: part of a URL"
+            )
         if name in plans:
             raise ConfigError(f"`{name}` is the name of a built-in source", place=place, hint="Choose another name")
         if table.get("type") != "http":

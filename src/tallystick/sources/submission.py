@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from tallystick.errors import EventInvalidError, TerminalError
+from tallystick.errors import ConflictError, EventInvalidError, TerminalError
 from tallystick.event import Event
 from tallystick.sources.plan import OnInvalid, SourcePlan
 
@@ -27,18 +27,19 @@ class Sender:
 
 @dataclass(slots=True)
 class Bad:
-    """One record that is no event, for the answer and for the quarantine."""
+    """One record that is no event, for the answer and for the quarantine. ``handle`` is its tenant's, where that is known."""
 
     line: int
     error: EventInvalidError
     record: bytes
+    handle: str = ""
 
 
 @dataclass(slots=True)
 class Draft:
-    """One request on its way through the intake. ``events``, ``contents``, ``lines`` and ``records`` are parallel.
+    """One request on its way through the intake. ``events``, ``contents`` and ``lines`` are parallel.
 
-    ``contents`` are the records as sent, compacted (what duplicates are compared by); ``records`` are them as received.
+    ``contents`` are the records as sent, compacted (what duplicates are compared by); ``lines`` count from 1.
     """
 
     plan: SourcePlan
@@ -49,7 +50,6 @@ class Draft:
     contents: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
-    filtered: dict[str, int] = field(default_factory=dict)
     idempotency_key: str = ""
     peer: str = ""
 
@@ -66,7 +66,7 @@ class TenantOutcome:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one request, after it is durable."""
+    """What became of one request, after it is durable. ``bad`` and ``made_ids`` are in the order of the request."""
 
     received_at: str
     accepted: int
@@ -79,13 +79,19 @@ class Outcome:
 
 
 class EventResult(msgspec.Struct, omit_defaults=True):
-    """One entry of ``?results=true``: the outcome of one event."""
+    """One entry of ``?results=true``: what became of one event, or of a record that is none.
+
+    Accepted and duplicate ones have ``id``, ``log`` (the tenant's handle until the answer is encoded) and ``index``; quarantined ones the ``code`` of the reason; filtered ones the
+    ``filter``.
+    """
 
     line: int
-    outcome: str
+    outcome: Literal["accepted", "duplicate", "filtered", "quarantined"]
     id: str = ""
     log: str = ""
     index: int | None = None
+    code: str = ""
+    filter: str = ""
 
 
 class InvalidBatchError(TerminalError):
@@ -99,8 +105,16 @@ class InvalidBatchError(TerminalError):
         self.is_unreadable = is_unreadable
 
 
+class ConflictingLinesError(ConflictError):
+    """Reject mode: ids were used before with other content, so nothing was stored. ``lines`` are theirs in the request."""
+
+    def __init__(self, lines: list[int]) -> None:
+        super().__init__("an id was used before with other content; nothing was stored")
+        self.lines = lines
+
+
 class ForbiddenTenantError(TerminalError):
-    """The credential may not write to the tenant that an event names."""
+    """The credential may not write to the tenant of an event, of a source, or of both."""
 
     code = "tenant_forbidden"
 

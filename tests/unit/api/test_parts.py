@@ -85,7 +85,7 @@ async def test_a_cancelled_caller_keeps_its_place_until_the_work_ends() -> None:
     [
         (QueryError("no", hint="quote it"), 400, "query_invalid"),
         (NotFoundError("no such event"), 404, "not_found"),
-        (ConflictError("twice", positions=[]), 409, "conflict"),
+        (ConflictError("twice"), 409, "conflict"),
         (DiskFullError("full"), 503, "disk_full"),
         (OverloadedError("busy"), 503, "overloaded"),
         (EventInvalidError("bad", pointer="/action"), 422, "event_invalid"),
