@@ -24,8 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from tallystick.config import DeliverySettings
 from tallystick.delivery.builder import CutBuilder, Planned
@@ -33,6 +32,7 @@ from tallystick.delivery.cut import halve, is_due
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.delivery.history import History, now
 from tallystick.delivery.retry import backoff_s
+from tallystick.delivery.round import Change, Replaced, Round, Sealed
 from tallystick.delivery.sender import Sender
 from tallystick.delivery.settlement import (
     NOTHING_TO_SEND,
@@ -56,58 +56,6 @@ UNTIL_NEWS_S = 5.0
 RETRY_FLOOR_S = 0.05
 EVENT_BYTES_GUESS = 512
 OPEN_CUTS_MAX = 64
-
-
-class Sealed(Protocol):
-    """What is sealed: read by all lanes, refreshed by the dispatcher."""
-
-    def tenants(self) -> dict[str, str]:
-        """Handle → name of every tenant."""
-
-    def size(self, handle: str) -> int:
-        """Sealed events of a tenant."""
-
-    def note(self, handle: str) -> str:
-        """The signed checkpoint of that size or a larger one."""
-
-
-@dataclass(slots=True)
-class _Replaced:
-    """A cut whose range (or replay) goes out again in other cuts: after a split, or because it was voided."""
-
-    old: Planned
-    new: list[Planned]
-    is_voided: bool = False
-
-
-@dataclass(slots=True)
-class _Change:
-    """An operator's change of the state, and who waits for it to be durable."""
-
-    apply: Callable[[LaneState], None]
-    done: asyncio.Future[None]
-
-
-@dataclass(slots=True)
-class _Round:
-    """What one commit stores."""
-
-    settlements: list[Settlement] = field(default_factory=list)
-    replaced: list[_Replaced] = field(default_factory=list)
-    planned: list[Planned] = field(default_factory=list)
-    changes: list[_Change] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.settlements or self.replaced or self.planned or self.changes)
-
-    def then(self, later: _Round) -> _Round:
-        """Both, in this order."""
-        return _Round(
-            self.settlements + later.settlements,
-            self.replaced + later.replaced,
-            self.planned + later.planned,
-            self.changes + later.changes,
-        )
 
 
 class Lane:
@@ -138,7 +86,7 @@ class Lane:
         self._settings = settings
         self._state_file = state_file
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{name}")
-        self._round = _Round()
+        self._round = Round()
         self._open: dict[int, Planned] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
@@ -175,7 +123,7 @@ class Lane:
     async def change(self, apply: Callable[[LaneState], None]) -> None:
         """Change the state durably with the next commit; returns when it is on disk."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._round.changes.append(_Change(apply, done))
+        self._round.changes.append(Change(apply, done))
         self.news.set()
         await done
 
@@ -223,7 +171,7 @@ class Lane:
                 state.accounts = self.history.rebuild()
                 state.next_cut = self.history.next_id()
         self.state = state
-        self._round = _Round(changes=self._round.changes)
+        self._round = Round(changes=self._round.changes)
         self._after = state.after
         self._numbers = itertools.count(state.next_cut)
         self._open = {number: Planned(record, None) for number, record in state.cuts.items()}
@@ -310,7 +258,7 @@ class Lane:
 
     async def _commit(self) -> None:
         """Store the round, then start its cuts. After an error the round is kept, for the next call."""
-        current, self._round = self._round, _Round()
+        current, self._round = self._round, Round()
         try:
             await self.in_thread(self._store, current)
         except BaseException:
@@ -323,7 +271,7 @@ class Lane:
             if not change.done.done():
                 change.done.set_result(None)
 
-    def _store(self, current: _Round) -> None:
+    def _store(self, current: Round) -> None:
         """Step 2 of the loop. May be repeated as a whole after an error."""
         at = now()
         fresh = [*current.planned, *(new for replaced in current.replaced for new in replaced.new)]
@@ -389,12 +337,12 @@ class Lane:
             if not is_there:
                 new = await self.in_thread(self._plan_again, planned)
                 log.warning("a cut could not be built again and is voided", destination=self.name, cut=planned.record.name)
-                self._round.replaced.append(_Replaced(planned, [new], is_voided=True))
+                self._round.replaced.append(Replaced(planned, [new], is_voided=True))
                 return
             answer = Answer(AnswerKind.DELIVERED, where=planned.record.place)
         if answer.kind is AnswerKind.SPLIT and planned.record.events > 1:
             halves = await self.in_thread(self._plan_halves, planned)  # the round may be another one afterwards
-            self._round.replaced.append(_Replaced(planned, halves))
+            self._round.replaced.append(Replaced(planned, halves))
             return
         self._after = answer.where or self._after
         self._round.settlements.append(settle_cut(self.name, planned, answer, now()))

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from tallystick.delivery.events import Reader
-from tallystick.delivery.lane import Lane, Sealed
+from tallystick.delivery.lane import Lane
 from tallystick.delivery.metrics import LAG_EVENTS, OLDEST_PENDING_SECONDS
+from tallystick.delivery.round import Sealed
 from tallystick.errors import TallystickError
 
 _READS_MAX = 50

@@ -14,8 +14,9 @@ from typing import Protocol
 from tallystick.config import Config
 from tallystick.delivery.history import SettledCut
 from tallystick.delivery.inner_door import Door, delivery_entry, statement_entry
-from tallystick.delivery.lane import Lane, Sealed
+from tallystick.delivery.lane import Lane
 from tallystick.delivery.retry import backoff_s
+from tallystick.delivery.round import Sealed
 from tallystick.delivery.settlement import VOIDED
 from tallystick.delivery.statement import StatementBook
 from tallystick.errors import TallystickError
