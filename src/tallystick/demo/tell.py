@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from tallystick.client import Client
+from tallystick.client import Client, ProblemError
 from tallystick.demo.cast import Told
 from tallystick.demo.story import tell
-from tallystick.durable import write_new
+from tallystick.durable import replace_file, write_new
 
+DIRECTORY = Path("demo-data")
 CONFIGURATION = """\
 # The demo's configuration: two declared sources and two destinations. docs/configuration.md lists every setting.
 [archive]
@@ -40,7 +41,7 @@ batch = { max_age = "2s" }
 """
 
 
-def prepare(directory: Path) -> Path:
+def prepare(directory: Path = DIRECTORY) -> Path:
     """Make the demo's directory and configuration when they are not there; returns the configuration's path."""
     path = directory / "tallystick.toml"
     if not path.exists():
@@ -49,14 +50,42 @@ def prepare(directory: Path) -> Path:
     return path
 
 
-def tell_story(url: str, key: str) -> None:
-    """Send every record of the story, in order of time, batch by batch."""
-    told = tell(datetime.now(UTC))
+def tell_story(url: str, key: str, directory: Path = DIRECTORY) -> None:
+    """Send every record of the story, in order of time, batch by batch; once, however often the demo is started.
+
+    When it was begun stands in ``directory/story``, before the first record is sent: a start that was cut short is
+    followed by one that sends the same ids again, which the server stores once.
+    """
+    path = directory / "story"
+    progress = _read_progress(path)
+    if progress.is_told:
+        return
+    replace_file(path, msgspec.json.encode(progress))
     with Client(url, key) as client:
         for tenant in ("northwind", "globex"):
-            client.post("/v1/tenants", {"name": tenant})
-        for source, records in groupby(told, key=lambda record: record.source):
+            _make_tenant(client, tenant)
+        for source, records in groupby(tell(progress.now), key=lambda record: record.source):
             _send(client, source, list(records))
+    replace_file(path, msgspec.json.encode(_Progress(progress.now, is_told=True)))
+
+
+class _Progress(msgspec.Struct):
+    now: datetime
+    is_told: bool = False
+
+
+def _read_progress(path: Path) -> _Progress:
+    if not path.exists():
+        return _Progress(datetime.now(UTC))
+    return msgspec.json.decode(path.read_bytes(), type=_Progress)
+
+
+def _make_tenant(client: Client, name: str) -> None:
+    try:
+        client.post("/v1/tenants", {"name": name})
+    except ProblemError as error:
+        if error.status != 409:  # it is there already: an earlier start made it
+            raise
 
 
 def _send(client: Client, source: str, records: list[Told]) -> None:

@@ -58,7 +58,6 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     config = load_config(options.config, overrides_from(options.data, options.keys, options.listen))
     check_listen(config)
     check_config(config)
-    is_first = not (config.data_dir / "FORMAT").exists()
     installation = open_installation(config, create=True)
     for name in server_key_names(installation.server_name):
         installation.keys.signing_key(name, create=True)
@@ -66,7 +65,7 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     supervisor = Supervisor(
         installation,
         role_arguments(options.config, options.data, options.keys, options.listen),
-        on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo and is_first),
+        on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo),
         is_ready=lambda: (installation.run_dir / "api.sock").exists() and _is_ready(config),
     )
     return supervisor.run()
