@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from tallystick.cli.output import console
+from tallystick.cli.output import console, fail
+from tallystick.errors import TallystickError
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +38,7 @@ def up(
       tallystick up --config /etc/tallystick.toml --listen 127.0.0.1:9000
     """
     from tallystick.console.login import issue_code
-    from tallystick.demo.tell import prepare, tell_story
+    from tallystick.demo.tell import prepare
     from tallystick.pipeline.start import StartHooks, StartOptions, start
 
     if demo:
@@ -45,8 +46,18 @@ def up(
     elif config is None and Path("tallystick.toml").exists():
         config = Path("tallystick.toml")
     options = StartOptions(config=config, data=data, keys=keys, listen=listen, is_demo=demo)
-    hooks = StartHooks(issue_login=issue_code, announce=partial(_announce, is_demo=demo), tell_story=tell_story)
+    hooks = StartHooks(issue_login=issue_code, announce=partial(_announce, is_demo=demo), tell_story=_tell_story)
     raise typer.Exit(start(options, hooks))
+
+
+def _tell_story(url: str, key: str) -> None:
+    """Fill the demo, in a thread beside the supervisor; a story that breaks off ends in one line, and what was sent stays."""
+    from tallystick.demo.tell import tell_story
+
+    try:
+        tell_story(url, key)
+    except TallystickError as error:
+        fail(f"the demo's story was not told to its end: {error}")
 
 
 def _announce(url: str, login_url: str | None, key_file: Path | None, key: str | None, *, is_demo: bool) -> None:
