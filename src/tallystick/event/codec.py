@@ -86,14 +86,15 @@ class Limits:
 
 @dataclass(slots=True)
 class ReadBatch:
-    """What one body held. ``events``, ``contents`` and ``lines`` are parallel, as are ``errors`` and ``rejected``.
+    """What one body held. ``events``, ``contents``, ``records`` and ``lines`` are parallel, as are ``errors`` and ``rejected``.
 
-    ``contents`` are the records as sent, compacted; ``lines`` count from 1 (in an array, its elements); ``rejected`` are
+    ``contents`` are the ``records`` as sent, compacted; ``lines`` count from 1 (in an array, its elements); ``rejected`` are
     the bytes of the records that are no events. A fault of the whole body is one error with the body as its record.
     """
 
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
+    records: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     errors: list[EventInvalidError] = field(default_factory=list)
     rejected: list[bytes] = field(default_factory=list)
@@ -172,6 +173,7 @@ class EventReader:
             return self._read_each(records, lines, batch)
         batch.events += events
         batch.contents += contents
+        batch.records += records
         batch.lines += lines
         return None
 
@@ -252,6 +254,7 @@ class EventReader:
                 continue
             batch.events.append(event)
             batch.contents.append(content)
+            batch.records.append(record)
             batch.lines.append(line)
 
     def _read_one(self, record: bytes, *, locate: bool) -> tuple[Event, bytes]:

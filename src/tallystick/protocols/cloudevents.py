@@ -65,6 +65,11 @@ def read(media_type: str, headers: Mapping[bytes, bytes], body: bytes) -> list[b
     return [_to_event(_from_headers(headers, media_type, body), 1)]
 
 
+def received(media_type: str, body: bytes) -> list[bytes]:
+    """The parts of a body that `read` has taken, as they were sent: one for each of its events."""
+    return list(map(bytes, _decode_list(body))) if media_type == BATCH else [body]
+
+
 def _members(record: bytes, line: int) -> Members:
     """The members of one object that is strict JSON throughout. Raises EventInvalidError."""
     if len(record) > _BYTES_MAX:

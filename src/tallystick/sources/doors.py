@@ -115,7 +115,7 @@ class EventsDoor(_Door):
                 fault.refuse(error, body)
                 self.service.take(draft, fault)
             else:
-                self.service.read_records(draft, records)
+                self.service.read_records(draft, records, cloudevents.received(media.decode(), body))
 
 
 class SourceDoor(_Door):

@@ -75,7 +75,7 @@ class _Part:
         for place in places:
             line = draft.lines[self.positions[place]]
             error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
-            draft.bad.append(Bad(line, error, self.contents[place], self.tenant.handle))
+            draft.bad.append(Bad(line, error, draft.records[self.positions[place]], self.tenant.handle))
         keep = [place for place in range(len(self.events)) if place not in gone]
         self.events = [self.events[place] for place in keep]
         self.contents = [self.contents[place] for place in keep]
@@ -124,13 +124,16 @@ class IntakeService:
             batch = self.reader.read(body, shape)
         self.take(draft, batch)
 
-    def read_records(self, draft: Draft, records: list[bytes]) -> None:
-        """Step 1 for events that were taken out of another protocol."""
-        self.take(draft, self.reader.read_records(records))
+    def read_records(self, draft: Draft, records: list[bytes], received: Sequence[bytes] | None = None) -> None:
+        """Step 1 for events that were taken out of another protocol: out of ``received``, record by record, when that is given."""
+        batch = self.reader.read_records(records)
+        if received is not None:
+            batch.records = [received[line - 1] for line in batch.lines]
+        self.take(draft, batch)
 
     def take(self, draft: Draft, batch: ReadBatch) -> None:
         """Put what was read into the draft. Raises InvalidBatchError when the mode or the number of events refuses it."""
-        draft.events, draft.contents, draft.lines = batch.events, batch.contents, batch.lines
+        draft.events, draft.contents, draft.records, draft.lines = batch.events, batch.contents, batch.records, batch.lines
         draft.bad += [Bad(error.line, error, record) for error, record in zip(batch.errors, batch.rejected, strict=True)]
         # A body of too many events is no record to keep: whoever sent it can send it in parts.
         if draft.bad and (draft.on_invalid == "reject" or draft.bad[0].error.code == TOO_MANY_EVENTS):
@@ -154,6 +157,7 @@ class IntakeService:
             result = mapping.map(record.data, source_type=draft.plan.name, peer=record.peer, keep_raw=draft.plan.keep_raw)
             draft.events += result.events
             draft.contents += result.contents
+            draft.records += result.contents
             draft.lines += [record.line] * len(result.events)
             for problem in result.problems:
                 error = EventInvalidError(problem.message, line=record.line, code=problem.code)
@@ -319,9 +323,10 @@ def _quarantined(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRecord:
 
 def _conflict(draft: Draft, part: _Part, place: int) -> Bad:
     """The event at ``place`` of a part, as the bad record that the journal found it to be."""
-    line = draft.lines[part.positions[place]]
+    position = part.positions[place]
+    line = draft.lines[position]
     error = EventInvalidError("this id was used before with other content", line=line, pointer="/id", code="id_conflict")
-    return Bad(line, error, part.contents[place], part.tenant.handle)
+    return Bad(line, error, draft.records[position], part.tenant.handle)
 
 
 def _outcome(draft: Draft, parts: list[_Part], stored: list[_Part], committed: Committed) -> Outcome:
@@ -329,10 +334,8 @@ def _outcome(draft: Draft, parts: list[_Part], stored: list[_Part], committed: C
     bad = draft.bad + [_conflict(draft, stored[number], place) for number, place in committed.conflicts]
     tenants = []
     for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
-        contents = part.contents
-        if conflicts:
-            contents = [content for place, content in enumerate(contents) if (number, place) not in conflicts]
-        tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, contents))
+        records = [draft.records[position] for place, position in enumerate(part.positions) if (number, place) not in conflicts]
+        tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, records))
     return Outcome(
         draft.received_at,
         sum(done.accepted for done in committed.tenants),

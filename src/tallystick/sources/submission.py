@@ -37,9 +37,9 @@ class Bad:
 
 @dataclass(slots=True)
 class Draft:
-    """One request on its way through the intake. ``events``, ``contents`` and ``lines`` are parallel.
+    """One request on its way through the intake. ``events``, ``contents``, ``records`` and ``lines`` are parallel.
 
-    ``contents`` are the records as sent, compacted (what duplicates are compared by); ``lines`` count from 1.
+    ``records`` are as sent, ``contents`` are them compacted (what duplicates are compared by); ``lines`` count from 1.
     """
 
     plan: SourcePlan
@@ -48,6 +48,7 @@ class Draft:
     received_at: str
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
+    records: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     idempotency_key: str = ""
@@ -56,12 +57,12 @@ class Draft:
 
 @dataclass(slots=True)
 class TenantOutcome:
-    """What became of one tenant's part. ``contents`` are those of its events, for the input root of a signed receipt."""
+    """What became of one tenant's part. ``records`` are those of its events as sent, for the input root of a signed receipt."""
 
     handle: str
     ranges: Sequence[Sequence[int]]
     leaf_hashes: Sequence[bytes]
-    contents: Sequence[bytes]
+    records: Sequence[bytes]
 
 
 @dataclass(slots=True)
