@@ -25,7 +25,7 @@ EventId = Annotated[str, PathParameter(description="An event's id.", max_length=
 OrderParam = Annotated[Literal["desc", "asc"], QueryParameter(name="order", description="Newest or oldest first; ties by index.")]
 CursorParam = Annotated[
     str | None,
-    QueryParameter(name="cursor", description="`next` of the page before; holds that page's snapshot.", max_length=65_536),
+    QueryParameter(name="cursor", description="`next` of the page before; holds that page's snapshot.", max_length=32_768),
 ]
 SearchLimit = Annotated[int, QueryParameter(name="limit", description="Most events in the page.", ge=1, le=1_000_000_000)]
 DEFAULT_FACETS = ("outcome", "action", "actor", "target.type", "source.name")

@@ -19,6 +19,7 @@ _SHARED = {
     "404": "No such thing, or not yours: the answer is the same.",
     "405": "Another method; `Allow` names those that there are.",
     "421": "A Host header that this server does not serve.",
+    "431": "The request line and headers are larger than `/v1/limits` says.",
     "429": "Too many requests.",
     "503": "Too busy, or a part that is needed does not answer; `Retry-After` says when to come back.",
 }

@@ -34,6 +34,7 @@ _REFUSALS = {
     "413": _problem("Larger than a limit of `/v1/limits`, as sent or decompressed."),
     "415": _problem("A media type, charset or encoding that is not read here."),
     "421": _problem("A Host header that this server does not serve."),
+    "431": _problem("The request line and headers are too large."),
     "422": _problem("Some record is no event; every bad line is named and nothing was stored."),
     "429": _problem("Too much from this sender.", _RETRY),
     "503": _problem("Overloaded, `disk_full` or not accepting; nothing was stored.", _RETRY),

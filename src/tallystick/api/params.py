@@ -14,7 +14,7 @@ from litestar.params import QueryParameter
 from tallystick.http.problem import Problem
 
 QueryText = Annotated[
-    str, QueryParameter(name="query", description="The search, in the query grammar; empty matches all.", max_length=65_536)
+    str, QueryParameter(name="query", description="The search, in the query grammar; empty matches all.", max_length=32_768)
 ]
 FromTime = Annotated[
     str | None, QueryParameter(name="from", description="Inclusive start: RFC 3339, or back from now as in `-24h`.", max_length=64)

@@ -35,11 +35,11 @@ from tallystick.query.values import micros_of
 PAGE_EVENTS = 100
 _BUCKETS = 97
 
-Text = Annotated[str, QueryParameter(name="q", max_length=65_536)]
+Text = Annotated[str, QueryParameter(name="q", max_length=32_768)]
 Tenant = Annotated[str, QueryParameter(name="tenant", max_length=63)]
 From = Annotated[str, QueryParameter(name="from", max_length=64)]
 To = Annotated[str, QueryParameter(name="to", max_length=64)]
-CursorText = Annotated[str, QueryParameter(name="cursor", max_length=65_536)]
+CursorText = Annotated[str, QueryParameter(name="cursor", max_length=32_768)]
 OpenId = Annotated[str, QueryParameter(name="open", max_length=128)]
 Tab = Annotated[str, QueryParameter(name="tab", max_length=16)]
 
