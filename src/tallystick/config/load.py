@@ -41,7 +41,9 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
         if key in raw:
             raise ConfigError(f"unknown key `{key}`", place=_locate(path, data, key))
     for section, values in (overrides or {}).items():
-        raw.setdefault(section, {}).update(values)
+        table = raw.setdefault(section, {})
+        if isinstance(table, dict):  # else `_convert` says where it is not
+            table.update(values)
     raw["path"] = str(path) if path else ""
     raw["hash"] = hashlib.sha256(data).hexdigest()
     return _convert(raw, Config, path, data, prefix="")
@@ -50,9 +52,15 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
 def decode_table(config: Config, section: str, name: str, table: dict[str, Any], kind: type[T]) -> T:
     """Check one plug-in table, for example ``destinations`` ``lake``, without its ``type``. Raises ConfigError."""
     path = Path(config.path) if config.path else None
-    data = path.read_bytes() if path else b""
+    data = _text_of(path)
     values = {key: resolve_secret(value, path) for key, value in table.items() if key != "type"}
     return _convert(values, kind, path, data, prefix=f"{section}.{name}")
+
+
+def place_of(config: Config, dotted: str) -> str:
+    """``file:line`` of a dotted key of the configuration, for errors that are found later; its table's line when it is not there."""
+    path = Path(config.path) if config.path else None
+    return _locate(path, _text_of(path), dotted)
 
 
 def resolve_secret(value: Any, path: Path | None) -> Any:
@@ -75,6 +83,14 @@ def resolve_secret(value: Any, path: Path | None) -> Any:
         except OSError as error:
             raise ConfigError(f"cannot read the secret file: {error.strerror}", place=str(source)) from error
     return value
+
+
+def _text_of(path: Path | None) -> bytes:
+    """The file again, to find lines in; nothing when it is gone since it was read."""
+    try:
+        return path.read_bytes() if path else b""
+    except OSError:
+        return b""
 
 
 def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes, *, prefix: str) -> T:
@@ -122,7 +138,5 @@ def _locate(path: Path | None, data: bytes, dotted: str) -> str:
         if key:
             full = section + [part.strip("\"'") for part in key[1].split(".")]
             if full == parts[: len(full)]:
-                line = number
-                if len(full) >= len(section) + 1:
-                    return f"{path}:{number}"
+                return f"{path}:{number}"
     return f"{path}:{line or 1}"
