@@ -68,6 +68,10 @@ class ViewState:
         """A link that adds the term's negation, or takes it away."""
         return self._toggled(f"NOT {field}:{quote_value(value)}")
 
+    def without_readers(self) -> str:
+        """A link that leaves out what was done with this log itself (searches, tails, exports …)."""
+        return self._toggled("NOT action:tallystick.*")
+
     def has_term(self, field: str, value: str) -> bool:
         """The term stands in the query as a word of its own, not negated."""
         return f"{field}:{quote_value(value)}" in _without_negations(self.q)

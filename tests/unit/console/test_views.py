@@ -52,6 +52,11 @@ def test_facets_toggle_terms(q: str, included: str, excluded: str) -> None:
     assert "open" not in parse_qs(urlsplit(state.including("outcome", "denied")).query)
 
 
+def test_reads_of_the_log_can_be_left_out() -> None:
+    """One click takes the log's own searches, tails and exports out of the list, in the query where it can be seen."""
+    assert query_of(ViewState(q="outcome:denied").without_readers()) == "outcome:denied NOT action:tallystick.*"
+
+
 def test_facet_views() -> None:
     """Empty facets are left out; a chosen value is marked; counts have three digits."""
     facets = Facets({"outcome": [("denied", 11_204)], "ip": []}, 11_204, partial=False)
