@@ -18,6 +18,7 @@ from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.api.params import PageLimit, TenantParam, bad_parameter, request_id_of
 from tallystick.api.status import destination_rows
 from tallystick.delivery.dead_letters import FiledLetter
+from tallystick.errors import NotFoundError
 from tallystick.http.problem import Problem
 
 Name = Annotated[str, PathParameter(description="A destination's name in the configuration.", max_length=128)]
@@ -266,7 +267,10 @@ async def settle_letter(deps: DepsDep, caller: CallerDep, letter_id: str, discar
 
 
 async def _filed(deps: ApiDeps, caller: Caller, letter_id: str) -> FiledLetter:
-    filed: FiledLetter = await deps.reads.run(lambda: deps.dead_letters.get(letter_id))
+    try:
+        filed: FiledLetter = await deps.reads.run(lambda: deps.dead_letters.get(letter_id))
+    except NotFoundError:
+        raise no_such("dead letter") from None
     if not caller.sees(filed.letter.tenant):
         raise no_such("dead letter")
     return filed
