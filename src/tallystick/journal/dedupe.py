@@ -101,7 +101,7 @@ class Dedupe:
 
     def __init__(self, store: DedupeStore, digester: Digester, table_rows: int) -> None:
         self._store = store
-        self._digester = digester
+        self.digester = digester
         self._table_rows = table_rows
         self._active = MemoryTable()
         self._claimed: set[bytes] = set()
@@ -125,7 +125,7 @@ class Dedupe:
         """
         if len(self._store.view.frozen) >= _FROZEN_MAX:
             raise OverloadedError(self._store.failure or "the dedupe index is being written", retry_after_s=2)
-        prefix = self._digester.prefix(handle, made_prefix) if made_prefix else b""
+        prefix = self.digester.prefix(handle, made_prefix) if made_prefix else b""
         claim = Claim(handle, id_digests, content_digests, prefix)
         ids = [digest for digest in id_digests if digest is not None]
         distinct = set(ids)
@@ -199,9 +199,9 @@ class Dedupe:
             if not table.rows.keys().isdisjoint(ids):
                 known.update((digest, table.get(digest)) for digest in ids if digest in table.rows)
             if table.made:
-                known.update((digest, None) for digest in _made_among(ids, table.made, self._digester.spread))
+                known.update((digest, None) for digest in _made_among(ids, table.made, self.digester.spread))
         # After the tables in memory: what the background thread moves from one to the other is then seen at least once.
-        for digest, entry in self._store.find(ids, self._digester.spread).items():
+        for digest, entry in self._store.find(ids, self.digester.spread).items():
             known.setdefault(digest, entry)
         return known
 

@@ -50,7 +50,7 @@ class FilterCount(msgspec.Struct, kw_only=True):
 
 
 class AccountEntry(msgspec.Struct, kw_only=True):
-    """An entry for a tenant's account tree. ``id`` makes a repeat recognisable; ``entry`` is a JSON object."""
+    """An entry for a tenant's account tree, a JSON object. Of all that are handed over under one ``id``, the first is stored."""
 
     handle: str
     id: str

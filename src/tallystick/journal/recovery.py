@@ -85,7 +85,7 @@ def recover(
 ) -> Recovered:
     """Steps 1–4. ``known_sizes``: sealed size of each tenant's tree; ``known_seq``: the highest seq a signed head promises.
 
-    ``replay`` gets every EVENTS frame that is kept and has an entry at or after seq ``replay_from``, in order; older segments
+    ``replay`` gets every EVENTS and ACCOUNT frame that is kept and has an entry at or after seq ``replay_from``, in order; older segments
     are read for it as far as needed. Raises FormatRefusedError for a newer journal, StartError when the active segment can
     neither be synced nor cut.
     """
@@ -96,7 +96,7 @@ def recover(
     recovered = Recovered(JournalEnd(numbering=numbering))
     recovered.damage += [f"{path.name}: no readable header" for path in listed.unreadable]
 
-    def pass_events(frame: Frame) -> None:
+    def pass_ids(frame: Frame) -> None:
         if frame.next_seq > replay_from:
             replay(frame)
 
@@ -104,10 +104,10 @@ def recover(
     for place, (path, header) in enumerate(listed.segments[:start]):
         if listed.segments[place + 1][1].first_seq > replay_from:
             for item in _items(path, header, keys.unwrap(header.wrapped_key, header.uuid), ends.get(header.uuid, HEADER_BLOCK)):
-                if isinstance(item, Frame) and item.type == FrameType.EVENTS:
-                    pass_events(item)
+                if isinstance(item, Frame) and item.type in (FrameType.EVENTS, FrameType.ACCOUNT):
+                    pass_ids(item)
     for path, header in listed.segments[start:]:
-        recovery = _SegmentRecovery(path, header, keys, mark, max(mark.seq, known_seq), recovered, pass_events)
+        recovery = _SegmentRecovery(path, header, keys, mark, max(mark.seq, known_seq), recovered, pass_ids)
         recovery.scan(ends.get(header.uuid) if header is not listed.segments[-1][1] else None)
     _declare_promised(recovered, mark, known_sizes or {}, known_seq)
     for text in recovered.damage:
@@ -126,7 +126,7 @@ class _SegmentRecovery:
         mark: Mark,
         promised_seq: int,
         recovered: Recovered,
-        pass_events: Callable[[Frame], None],
+        pass_ids: Callable[[Frame], None],
     ) -> None:
         self._path = path
         self._header = header
@@ -135,7 +135,7 @@ class _SegmentRecovery:
         self._recovered = recovered
         self._numbering = recovered.end.numbering
         self._promised_seq = promised_seq
-        self._pass_events = pass_events
+        self._pass_ids = pass_ids
         self._end = self._whole = HEADER_BLOCK
         self._group: list[Frame] = []
         self._doubtful: list[Frame | Gap] = []
@@ -194,7 +194,9 @@ class _SegmentRecovery:
         if frame.type == FrameType.EVENTS:
             if frame.first_index > self._numbering.next_index.get(frame.handle, 0):
                 _lose_up_to(self._recovered, frame.handle, frame.first_index, f"damaged frames in {self._path.name}")
-            self._pass_events(frame)
+            self._pass_ids(frame)
+        elif frame.type == FrameType.ACCOUNT:
+            self._pass_ids(frame)
         elif frame.type == FrameType.LOST:
             declared = (frame.handle, frame.first_index, frame.count)
             lost[:] = [span for span in lost if (span.handle, span.first_index, span.count) != declared]

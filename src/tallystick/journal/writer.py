@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,22 @@ import msgspec
 from tallystick.config import DataSettings, JournalSettings
 from tallystick.durable import RoleLock, make_dir
 from tallystick.errors import ConflictError, DiskFullError, IntegrityError, NotAcceptingError, OverloadedError, PushbackError
+from tallystick.journal.claimed import (
+    AccountBatch,
+    Claimed,
+    account_batches,
+    other_parts,
+    prepare_account,
+    prepare_events,
+    replay,
+    tenant_committed,
+)
 from tallystick.journal.commit import CommitThread
 from tallystick.journal.cursor import START, Cursor, Position
-from tallystick.journal.dedupe import Claim, Dedupe, dedupe_section
-from tallystick.journal.entries import Append, Committed, TenantBatch, TenantCommitted
-from tallystick.journal.frame import FRAME_BYTES_MAX, Frame, FrameType
-from tallystick.journal.group import Group, Part
+from tallystick.journal.dedupe import Claim, Dedupe
+from tallystick.journal.entries import Append, Committed
+from tallystick.journal.frame import FRAME_BYTES_MAX, Frame
+from tallystick.journal.group import Group
 from tallystick.journal.metrics import journal_metrics
 from tallystick.journal.recovery import Recovered, recover
 from tallystick.journal.retire import DEDUPE_CURSOR
@@ -43,22 +52,12 @@ _PART_COST = 512
 
 
 @dataclass(slots=True)
-class _Claimed:
-    """One batch of an append: what dedupe said, and the frame for its new lines (None when there are none)."""
-
-    batch: TenantBatch
-    claim: Claim
-    new: list[int]
-    hashes: list[bytes]
-    part: Part | None
-
-
-@dataclass(slots=True)
 class _Waiting:
-    """What the commit thread's answer is turned into."""
+    """What the commit thread's answer is turned into. ``claimed``: the request's batches, then its account entries."""
 
     future: asyncio.Future[Committed]
-    claimed: list[_Claimed]
+    claimed: list[Claimed]
+    batches: int
     conflicts: list[tuple[int, int]]
 
 
@@ -148,20 +147,23 @@ class Journal:
         of the request is stored.
         """
         loop = self._start()
-        cost = _cost(request)
+        account = account_batches(request.account, self.dedupe.digester) if request.account else []
+        cost = _cost(request, account)
         self._refuse_if_unable(cost)
-        while (claims := self._claim(request)) is None:
+        while (claims := self._claim(request, account)) is None:
             if self._progress is not None:
                 await asyncio.shield(self._progress)
             self._refuse_if_unable(cost)
         try:
             conflicts = self._conflicts(request, claims)
-            claimed = [_prepare(batch, claim) for batch, claim in zip(request.batches, claims, strict=True)]
+            claimed = list(map(prepare_events, request.batches, claims))
+            if account:
+                claimed += map(prepare_account, account, claims[len(claimed) :])
         except BaseException:
             self._release(claims)
             raise
-        parts = [item.part for item in claimed if item.part is not None] + _other_parts(request, conflicts)
-        waiting = _Waiting(loop.create_future(), claimed, conflicts)
+        parts = [item.part for item in claimed if item.part is not None] + other_parts(request, conflicts)
+        waiting = _Waiting(loop.create_future(), claimed, len(request.batches), conflicts)
         if not parts:
             return _committed(waiting, 0)
         self._queued += cost
@@ -256,12 +258,18 @@ class Journal:
         self._metrics.refused.labels(error.code).inc()
         raise error
 
-    def _claim(self, request: Append) -> list[Claim] | None:
+    def _claim(self, request: Append, account: list[AccountBatch]) -> list[Claim] | None:
         """Claim all batches, or none and None while an id is in flight elsewhere: wait for a commit and claim again."""
         claims: list[Claim] = []
         try:
             for batch in request.batches:
                 claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+                if claim.in_flight:
+                    self._release(claims)
+                    return None
+                claims.append(claim)
+            for entries in account:
+                claim = self.dedupe.claim(entries.handle, entries.id_digests, entries.content_digests)
                 if claim.in_flight:
                     self._release(claims)
                     return None
@@ -307,12 +315,12 @@ class Journal:
 def _replay(dedupe: Dedupe, forgotten: list[str], frame: Frame) -> None:
     """Bring the dedupe window up to the journal's end."""
     try:
-        dedupe.replay(frame.handle, frame.dedupe_section(), frame.first_seq, frame.first_index, frame.count, frame.lines)
-    except IntegrityError as error:
+        replay(dedupe, frame)
+    except (IntegrityError, msgspec.MsgspecError) as error:
         forgotten.append(f"ids of a frame are forgotten: {error}")
 
 
-def _cost(request: Append) -> int:
+def _cost(request: Append, account: list[AccountBatch]) -> int:
     """Bytes that the request holds in the queue; refuses what no frame can hold."""
     cost = _PART_COST
     for batch in request.batches:
@@ -322,65 +330,12 @@ def _cost(request: Append) -> int:
         cost += size + _PART_COST
     for record in request.quarantined:
         cost += len(record.data) + _PART_COST
+    for entries in account:
+        cost += sum(map(len, entries.lines)) + _PART_COST
     return cost
 
 
-def _prepare(batch: TenantBatch, claim: Claim) -> _Claimed:
-    new = claim.new
-    lines = batch.lines if len(new) == len(batch.lines) else [batch.lines[position] for position in new]
-    hashes = [sha256(b"\0" + line).digest() for line in lines]
-    part = None
-    if lines:
-        part = Part(FrameType.EVENTS, batch.tenant.handle, lines, len(lines), dedupe_section(claim))
-    return _Claimed(batch, claim, new, hashes, part)
-
-
-def _other_parts(request: Append, conflicts: list[tuple[int, int]]) -> list[Part]:
-    """One frame per type and tenant for everything that is no event."""
-    if not (conflicts or request.quarantined or request.filtered or request.account):
-        return []
-    quarantined = list(request.quarantined)
-    if request.quarantine_conflict is not None:
-        quarantined += [request.quarantine_conflict(place, position) for place, position in conflicts]
-    frames: dict[tuple[FrameType, str], list[bytes]] = {}
-    for kind, entries in (
-        (FrameType.QUARANTINED, quarantined),
-        (FrameType.FILTERED, request.filtered),
-        (FrameType.ACCOUNT, request.account),
-    ):
-        for entry in entries:
-            frames.setdefault((kind, entry.handle), []).append(msgspec.json.encode(entry))
-    return [Part(kind, handle, lines, len(lines)) for (kind, handle), lines in frames.items()]
-
-
 def _committed(waiting: _Waiting, seq: int) -> Committed:
-    tenants = []
     for item in waiting.claimed:
-        tenants.append(_tenant_committed(item))
         seq = max([seq, *(first.seq for first in item.claim.duplicates.values())])
-    return Committed(tenants, waiting.conflicts, seq)
-
-
-def _tenant_committed(item: _Claimed) -> TenantCommitted:
-    handle, claim, part = item.batch.tenant.handle, item.claim, item.part
-    if part is not None and not claim.duplicates and not claim.repeats and not claim.conflicts:
-        return TenantCommitted(handle, [[part.first_index, part.count]], part.count, 0, item.hashes)
-    placed: dict[int, tuple[int, bytes]] = {at: (first.index, first.leaf_hash) for at, first in claim.duplicates.items()}
-    if part is not None:
-        placed |= {at: (part.first_index + k, item.hashes[k]) for k, at in enumerate(item.new)}
-    placed |= {at: placed[earlier] for at, earlier in claim.repeats.items()}
-    order = sorted(placed)
-    ranges = _ranges([placed[at][0] for at in order])
-    repeated = sorted([*claim.duplicates, *claim.repeats])
-    return TenantCommitted(handle, ranges, len(item.new), len(repeated), [placed[at][1] for at in order], repeated)
-
-
-def _ranges(indexes: list[int]) -> list[list[int]]:
-    """[first, count] for each run of consecutive indexes, in order."""
-    ranges: list[list[int]] = []
-    for index in indexes:
-        if ranges and index == ranges[-1][0] + ranges[-1][1]:
-            ranges[-1][1] += 1
-        else:
-            ranges.append([index, 1])
-    return ranges
+    return Committed(list(map(tenant_committed, waiting.claimed[: waiting.batches])), waiting.conflicts, seq)
