@@ -48,7 +48,7 @@ def story() -> list[dict[str, Any]]:
     return [*views, grant, denied, *hostile]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the events of `story` in tenant acme."""
     made = Server(tmp_path_factory.mktemp("browser"), CONFIGURATION).start()
@@ -63,9 +63,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, headless."""
+    """Debian's Chromium, headless. It ends with the module: while it runs, no asyncio test can."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -74,7 +74,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def session_state(server: Server, chromium: Browser) -> Any:
     """The cookies of a browser that signed in with the admin key."""
     context = chromium.new_context()
