@@ -9,7 +9,7 @@ Because only the prefix is new, the journal remembers one prefix for a whole bat
 
 from __future__ import annotations
 
-import secrets
+from tallystick.event.entropy import random_piece
 
 _COUNT_MAX = 1 << 24
 
@@ -20,7 +20,7 @@ class IdMaker:
     __slots__ = ("_next", "prefix")
 
     def __init__(self, now_ms: int) -> None:
-        random = secrets.randbits(50)
+        random = int.from_bytes(random_piece(), "big") >> 78
         clock = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
         version = 0x7000 | (random >> 38)
         variant = 0x8000 | (random >> 24 & 0x3FFF)

@@ -11,20 +11,16 @@ from typing import Any
 
 from tallystick.config import Config
 from tallystick.destinations import build_destinations, read_settings
+from tallystick.errors import TallystickError
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
-from tallystick.query.grammar import parse
 from tallystick.sources.plan import EVENTS, INNER, SourcePlan, build_plans
 
 
 def check_config(config: Config) -> list[dict[str, Any]]:
-    """Every way from a source to a destination, with the places where an event may end. Raises ConfigError or QueryError."""
+    """Every way from a source to a destination, with the places where an event may end. Raises ConfigError."""
     plans = build_plans(config, compile_query)
-    destinations = read_settings(config)
-    for _, settings in destinations.values():
-        if settings.where:
-            parse(settings.where)
-    wheres = {name: settings.where for name, (_, settings) in destinations.items()}
+    wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 
 
@@ -56,7 +52,11 @@ def probe_destinations(config: Config) -> dict[str, bool | str]:
 async def _probe_all(destinations: dict[str, Destination]) -> dict[str, bool | str]:
     answers: dict[str, bool | str] = {}
     for name, destination in destinations.items():
-        answer = await destination.probe()
-        answers[name] = True if answer.kind is AnswerKind.DELIVERED else f"{answer.kind.value}: {answer.reason}"
-        await destination.close()
+        try:
+            answer = await destination.probe()
+            answers[name] = True if answer.kind is AnswerKind.DELIVERED else f"{answer.kind.value}: {answer.reason}"
+        except (OSError, TallystickError) as error:
+            answers[name] = f"retry: {error}"
+        finally:
+            await destination.close()
     return answers

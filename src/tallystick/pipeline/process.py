@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from tallystick.durable import unlink
+from tallystick.errors import ConfigError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,6 +26,25 @@ def die_with_parent(parent_pid: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent_pid:
         sys.exit(1)
+
+
+def bind_tcp(listen: str) -> socket.socket:
+    """A socket bound to ``host:port`` (IPv6 in brackets), not listening yet. Raises ConfigError when that cannot be."""
+    host, _, port = listen.rpartition(":")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"[server] listen = {listen!r}: {error.strerror}", hint='Write "127.0.0.1:8420"') from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {listen}: {error.strerror}", hint="Another program may listen there; choose with --listen HOST:PORT"
+        ) from error
+    return sock
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tallystick.config import Config, load_config
-from tallystick.errors import ConfigError, IntegrityError, StartError
+from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 from tallystick.pipeline.context import Installation, open_installation
 from tallystick.pipeline.process import die_with_parent
 from tallystick.telemetry import configure_logging, log, publish_status, use_metrics_dir
@@ -27,7 +27,9 @@ ROLE_MODULES = {
     "dispatcher": "tallystick.pipeline.dispatcher",
     "api": "tallystick.console.process",
 }
-EXIT_CONFIG, EXIT_START, EXIT_INTEGRITY = 2, 3, 4
+# Acceptance comes first: when processors are short, followers fall behind and catch up later, and no acknowledgement waits.
+NICENESS = {"sealer": 2, "api": 4, "dispatcher": 5, "archiver": 8}
+EXIT_FAILED, EXIT_CONFIG, EXIT_START, EXIT_INTEGRITY = 1, 2, 3, 4
 
 
 def overrides_from(data: str | None, keys: str | None, listen: str | None) -> dict[str, dict[str, Any]]:
@@ -69,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         role, parent_pid, config = parse_role_arguments(arguments)
         die_with_parent(parent_pid)
+        os.nice(NICENESS.get(role, 0))
         use_metrics_dir(config.data_dir)
         installation = open_installation(config)
         run: Callable[[Installation], None] = importlib.import_module(ROLE_MODULES[role]).run
@@ -83,6 +86,9 @@ def main(arguments: Sequence[str]) -> int:
         log.error("integrity failure", role=role, error=str(error))
         publish_status(config.data_dir, role, {"reason": str(error)})
         return EXIT_INTEGRITY
+    except TallystickError as error:
+        log.error("role ended", role=role, error=str(error))
+        return EXIT_FAILED
     return 0
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
+import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ from tallystick.pipeline.context import Installation, open_installation
 from tallystick.pipeline.role import overrides_from, role_arguments
 from tallystick.pipeline.supervisor import Supervisor
 from tallystick.telemetry import configure_logging, log
+
+
+_LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+_LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +85,27 @@ def server_key_names(server_name: str) -> tuple[str, ...]:
 def base_url(config: Config) -> str:
     """Where a client on this machine reaches the server."""
     scheme = "https" if config.server.tls else "http"
-    return f"{scheme}://{config.server.listen}"
+    host, _, port = config.server.listen.rpartition(":")
+    return f"{scheme}://{_LOCAL.get(host, host)}:{port}"
+
+
+def _local_address(config: Config) -> tuple[str, int]:
+    host, _, port = config.server.listen.rpartition(":")
+    return _LOCAL.get(host, host).strip("[]"), int(port)
+
+
+def _can_connect(config: Config) -> bool:
+    try:
+        socket.create_connection(_local_address(config), timeout=_LOOK_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_listen(config: Config) -> None:
     """Refuse plain HTTP off loopback unless the operator wrote ``insecure = true``. Raises ConfigError."""
     host, separator, port = config.server.listen.rpartition(":")
-    if not separator or not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not separator or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ConfigError(f"[server] listen = {config.server.listen!r} is no address and port", hint='Write "127.0.0.1:8420"')
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -113,15 +133,24 @@ def _on_ready(installation: Installation, admin: AdminKey, hooks: StartHooks, *,
 
 
 def _is_ready(config: Config) -> bool:
-    """Over the real listener: intake would accept, and the api process answers (401, since no key is shown)."""
+    """Over the real listener: intake would accept, and the api process answers (401, since no key is shown).
+
+    Where clients must show a certificate we have none: then a listener is all that can be seen.
+    """
+    if config.server.tls and config.server.tls.client_ca:
+        return _can_connect(config)
     return _status_of(config, "/healthz/ready") == 200 and _status_of(config, "/v1/limits") == 401
 
 
 def _status_of(config: Config, path: str) -> int:
     """The status of one GET, 0 when there was no answer."""
-    host, _, port = config.server.listen.rpartition(":")
-    kind = http.client.HTTPSConnection if config.server.tls else http.client.HTTPConnection
-    connection = kind(host.strip("[]"), int(port), timeout=1)
+    host, port = _local_address(config)
+    connection = http.client.HTTPConnection(host, port, timeout=_LOOK_S)
+    if config.server.tls:
+        # It is our own listener, and nothing is told to it: the certificate may name whatever outsiders call this server.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(host, port, timeout=_LOOK_S, context=context)
     try:
         connection.request("GET", path)
         return connection.getresponse().status

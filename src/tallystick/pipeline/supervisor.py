@@ -4,7 +4,8 @@
 - Each role is its own process and dies with the supervisor (`process.die_with_parent`), also under kill -9.
 - A role that ends is started again after a pause that grows from 0.5 to 10 seconds: a crashed follower catches up from its
   cursor, a crashed intake recovers its journal. One that finds evidence damaged (exit 4) is tried again too: acceptance
-  goes on, and status is red with the reason. Exit 2 and 3 ask for a person before anything else: everything stops.
+  goes on, and status is red with the reason. Exit 2 and 3 of a role that never ran ask for a person before anything else:
+  everything stops. Later they mean that the file or the keys changed under a running server; then only that role waits.
 - SIGTERM or SIGINT stops intake first (requests in flight are answered), then the followers; a second signal, or the end of
   the grace period, kills what is left. SIGHUP is passed on to every role.
 """
@@ -30,6 +31,8 @@ ROLES = ("intake", "api", "sealer", "archiver", "dispatcher")
 _GRACE_S = 10.0
 _FILES_WANTED = 65_536
 _FINAL_CODES = (2, 3)
+_PAUSE_MIN_S, _PAUSE_MAX_S = 0.5, 10.0
+_STEADY_S = 30.0
 # glibc keeps freed blocks below its growing threshold in the heap; batches come and go at sizes that leave it full of holes.
 # A fixed threshold gives them back to the system: measured as 15 MB less in the intake at 3 million remembered ids.
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "262144"}
@@ -42,8 +45,9 @@ class Child:
     role: str
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
-    pause_s: float = 0.5
+    pause_s: float = _PAUSE_MIN_S
     next_start: float = 0.0
+    starts: int = 0
 
 
 @dataclass
@@ -98,17 +102,25 @@ class Supervisor:
         if code is None:
             return None
         child.process = None
-        if code in _FINAL_CODES:
+        if code in _FINAL_CODES and child.starts == 1 and now - child.started_at < _STEADY_S:
             return code
-        child.pause_s = 0.5 if now - child.started_at > 30 else min(child.pause_s * 2, 10.0)
-        child.next_start = now + child.pause_s
-        log.error("role ended", role=child.role, code=code, again_in_s=child.pause_s)
+        self._put_off(child, f"ended with {code}")
         return None
+
+    def _put_off(self, child: Child, reason: str) -> None:
+        now = time.monotonic()
+        child.pause_s = _PAUSE_MIN_S if now - child.started_at > _STEADY_S else min(child.pause_s * 2, _PAUSE_MAX_S)
+        child.next_start = now + child.pause_s
+        log.error("role ended", role=child.role, reason=reason, again_in_s=child.pause_s)
 
     def _start(self, child: Child) -> None:
         command = [sys.executable, "-m", "tallystick.pipeline.role", child.role, str(os.getpid()), *self.role_arguments]
         child.started_at = time.monotonic()
-        child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**_ENVIRONMENT, **os.environ})
+        child.starts += 1
+        try:
+            child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**_ENVIRONMENT, **os.environ})
+        except OSError as error:  # no memory or no process number now; the other roles go on
+            self._put_off(child, f"could not be started: {error.strerror}")
 
     def _on_stop(self, number: int, _frame: object) -> None:
         self._signals += 1
@@ -157,4 +169,4 @@ def _raise_file_limit() -> None:
 def _clear_run_dir(path: Path) -> None:
     """Sockets, status pages and metrics of an earlier life say nothing true any more."""
     shutil.rmtree(path, ignore_errors=True)
-    (path / "metrics").mkdir(parents=True, mode=0o700)
+    (path / "metrics").mkdir(parents=True, mode=0o700, exist_ok=True)

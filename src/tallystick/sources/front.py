@@ -6,13 +6,13 @@ Bare ASGI, no framework: between the socket and the journal there is only what a
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
 
 from tallystick.errors import NotFoundError, PushbackError
+from tallystick.event.entropy import random_piece
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import ClientGoneError
 from tallystick.http.problem import Problem
@@ -39,7 +39,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        request_id = secrets.token_hex(8)
+        request_id = random_piece()[:8].hex()
         try:
             self.hosts.check(scope)
             door = self._door(scope)
