@@ -147,10 +147,10 @@ def run_block(walk: Walk, kind: str, text: str, base: Path, server: Path) -> str
 def test_the_printed_lines_work_as_pasted(walk: Walk, base: Path) -> None:
     """`up` ends in a console link, a curl line and the variables for the verbs; each does what it says."""
     assert json.loads(walk.sh(walk.line("try it"), base).stdout)["accepted"] == 1
-    found = walk.sh(f"{walk.line('verbs')}; tallystick search 'action:invoice.export' --limit 1", base).stdout
+    found = walk.sh(f"{walk.line('verbs')}; tallystick search 'action:invoice.export' --tenant northwind --limit 1", base).stdout
     assert json.loads(found)["actor"]["id"] == "u_1"
     link = walk.line("console").split()[0]
-    assert "Sign in" in walk.sh(f"curl -sS '{link}'", base).stdout
+    assert "Open the console" in walk.sh(f"curl -sS '{link}'", base).stdout
 
 
 def test_the_readme_works_as_written(walk: Walk, base: Path, server: Path) -> None:

@@ -71,7 +71,8 @@ def _announce(url: str, login_url: str | None, key_file: Path | None, key: str |
         lines.append(f"  console    {login_url}   (works once, for ten minutes)")
     if key and key_file is not None:
         read_key = f"$(cat {shlex.quote(str(key_file))})"
-        body = '{"action":"invoice.export","actor":"u_1","targets":[{"type":"invoice","id":"i_5"}]}'
+        tenant = '"tenant":"northwind",' if is_demo else ""  # where the console of the demo opens
+        body = f'{{{tenant}"action":"invoice.export","actor":"u_1","targets":[{{"type":"invoice","id":"i_5"}}]}}'
         kind = "-H 'Content-Type: application/json'"
         lines.append(f"  admin key  {key_file}")
         lines.append(f'  verbs      export TALLYSTICK_URL={url} TALLYSTICK_KEY="{read_key}"')
