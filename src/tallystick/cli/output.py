@@ -78,4 +78,4 @@ def _cell(value: Any) -> object:
 
 def fail(message: str) -> None:
     """One red line on stderr."""
-    errors.print(Text("error: ", style="bold red") + Text(safe(message)))
+    errors.print(Text("error: ", style="bold red") + Text(safe(message)), soft_wrap=True)
