@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from tallystick.config import Config, DestinationSettings
-from tallystick.config.load import decode_table
+from tallystick.config.load import decode_table, place_of
 from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Destination
 from tallystick.query.evaluate import compile_query
@@ -39,10 +39,14 @@ def read_settings(config: Config) -> dict[str, tuple[type[Destination], Destinat
         if not _NAME.fullmatch(name):
             raise ConfigError(
                 f"destinations.{name}: a destination's name is made of a-z, 0-9, _ and -",
-                place=config.path or "the configuration",
+                place=place_of(config, f"destinations.{name}"),
                 hint='As in [destinations.lake] with type = "object_store"',
             )
-        kind = load_destination(str(table.get("type", "")))
+        try:
+            kind = load_destination(str(table.get("type", "")))
+        except ConfigError as error:
+            place = place_of(config, f"destinations.{name}.type")
+            raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
         settings = decode_table(config, "destinations", name, table, kind.settings)
         _check_where(config, name, settings)
         found[name] = kind, settings
@@ -53,7 +57,7 @@ def _check_where(config: Config, name: str, settings: DestinationSettings) -> No
     try:
         compile_query(settings.where or "")
     except QueryError as error:
-        place = f"{config.path or 'the configuration'}, [destinations.{name}]"
+        place = place_of(config, f"destinations.{name}.where")
         raise ConfigError(f"destinations.{name}.where: {error.message}", place=place, hint=error.hint) from error
 
 
@@ -64,7 +68,7 @@ def build_destinations(config: Config) -> dict[str, tuple[Destination, Destinati
         try:
             built[name] = kind(name, root_paths(settings, config.base_dir)), settings
         except ConfigError as error:
-            place = error.place or f"{config.path or 'the configuration'}, [destinations.{name}]"
+            place = error.place or place_of(config, f"destinations.{name}")
             raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
     return built
 

@@ -33,7 +33,9 @@ def _way(config: Config, plan: SourcePlan, wheres: dict[str, str | None]) -> dic
         steps.append(f"mapping {plan.mapping.name}")
     steps += [f"transform {name}" for name in transforms]
     steps.append("journal, tree, archive, search")
-    ends = ["refused with every bad line named" if plan.on_invalid == "reject" else "quarantined with a reason"]
+    ends = ["quarantined with a reason"]
+    if plan.on_invalid == "reject":
+        ends = ["refused with every bad line named, or quarantined with a reason where the sender asks for it"]
     ends += [f"filtered by {name}" for name in transforms if config.transforms.get(name, {}).get("type") == "filter"]
     for name, where in wheres.items():
         ends.append(

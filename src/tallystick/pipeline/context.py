@@ -3,7 +3,7 @@
 First start, in this order, each step durable before the next:
 
 1. the key directory is checked against the data directory (never inside it), and made with its root key;
-2. the data directory gets its FORMAT file, which also fixes the server's name.
+2. the data directory is made, with its FORMAT file, which also fixes the server's name.
 
 A crash between the two leaves keys without data: the next start goes on with those keys. Data without keys is refused
 (exit 3) and nothing is written.
@@ -16,11 +16,13 @@ from pathlib import Path
 
 from tallystick.config import Config
 from tallystick.durable import make_dir, replace_file
-from tallystick.errors import ConfigError, FormatRefusedError, KeysMissingError
+from tallystick.errors import ConfigError, FormatRefusedError, KeysMissingError, StartError
 from tallystick.privacy.keys import KeyStore, check_key_place
 
 FORMAT_MAJOR = 1
 FORMAT_MINOR = 0
+# What a new file system brings along, and what a crash in `_create` can leave behind.
+_MAY_BE_THERE = frozenset({"lost+found", "FORMAT.tmp"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Installation:
 def open_installation(config: Config, *, create: bool = False) -> Installation:
     """Open the directories that ``config`` names; with ``create`` make them when both are absent.
 
-    Raises KeysMissingError, FormatRefusedError or ConfigError (another server name); then nothing was written.
+    Raises StartError (keys missing, another format or server name, no access) or ConfigError (others can write there).
     """
     data_dir, keys_dir = config.data_dir, config.keys_dir
     check_key_place(data_dir, keys_dir, is_named=config.keys.dir is not None)
@@ -57,14 +59,19 @@ def open_installation(config: Config, *, create: bool = False) -> Installation:
 
 
 def _create(config: Config, data_dir: Path, keys_dir: Path) -> None:
-    if data_dir.is_dir() and any(data_dir.iterdir()):
-        raise FormatRefusedError(
-            "the data directory is not empty and has no FORMAT file", place=str(data_dir), hint="Name an empty directory"
-        )
-    KeyStore.create(keys_dir)  # opens what is there, and finishes what a crash left half made
-    make_dir(data_dir)
-    data_dir.chmod(0o700)
-    replace_file(data_dir / "FORMAT", f"tallystick {FORMAT_MAJOR}.{FORMAT_MINOR}\nname {config.server.name}\n".encode())
+    text = f"tallystick {FORMAT_MAJOR}.{FORMAT_MINOR}\nname {config.server.name}\n"
+    try:
+        if data_dir.is_dir() and any(path.name not in _MAY_BE_THERE for path in data_dir.iterdir()):
+            raise FormatRefusedError(
+                "the data directory is not empty and has no FORMAT file", place=str(data_dir), hint="Name an empty directory"
+            )
+        KeyStore.create(keys_dir)  # opens what is there, and finishes what a crash left half made
+        make_dir(data_dir)
+        data_dir.chmod(0o700)
+        # In one step: a crash leaves no FORMAT or a whole one, and the next start comes here again or goes on.
+        replace_file(data_dir / "FORMAT", text.encode())
+    except OSError as error:
+        raise StartError(f"the directories cannot be made: {error.strerror}", place=str(error.filename or data_dir)) from error
 
 
 def _check_format(config: Config, data_dir: Path) -> None:

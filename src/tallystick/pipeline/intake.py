@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any
@@ -25,7 +26,7 @@ from tallystick.journal.dedupe import Digester
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
 from tallystick.pipeline.context import Installation
-from tallystick.pipeline.process import bind_unix
+from tallystick.pipeline.process import bind_tcp, bind_unix
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.answer import ReceiptSigner
 from tallystick.sources.doors import EventsDoor, SourceDoor
@@ -41,6 +42,7 @@ _GRACE_S = 5
 
 def run(installation: Installation) -> None:
     """Accept until told to stop; requests in flight are answered first."""
+    listener = bind_tcp(installation.config.server.listen)  # before anything else: an address in use is a quick refusal
     journal = _open_journal(installation)
     for line in journal.recovered.damage:
         log.error("the journal is damaged", found=line)
@@ -48,7 +50,7 @@ def run(installation: Installation) -> None:
     gc.collect()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(installation, journal))
+        runner.run(_serve(installation, journal, listener))
 
 
 def _open_journal(installation: Installation) -> Journal:
@@ -64,7 +66,7 @@ def _open_journal(installation: Installation) -> Journal:
     )
 
 
-async def _serve(installation: Installation, journal: Journal) -> None:
+async def _serve(installation: Installation, journal: Journal, listener: socket.socket) -> None:
     config = installation.config
     plans = build_plans(config, compile_query)
     service = IntakeService(
@@ -83,8 +85,8 @@ async def _serve(installation: Installation, journal: Journal) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    socket = bind_unix(installation.run_dir / "intake.sock")
-    servers = [asyncio.create_task(inner.serve([socket])), asyncio.create_task(public.serve())]
+    inner_socket = bind_unix(installation.run_dir / "intake.sock")
+    servers = [asyncio.create_task(inner.serve([inner_socket])), asyncio.create_task(public.serve([listener]))]
     waiter = asyncio.create_task(stop.wait())
     await asyncio.wait([waiter, *servers], return_when=asyncio.FIRST_COMPLETED)
     public.should_exit = True
@@ -131,7 +133,6 @@ def _status(service: IntakeService) -> dict[str, Any]:
 
 
 def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
-    host, _, port = config.server.listen.rpartition(":")
     tls = config.server.tls
     options: dict[str, Any] = {}
     if tls is not None:
@@ -141,7 +142,7 @@ def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
             "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
             "ssl_cert_reqs": 2 if tls.client_ca else 0,
         }
-    return _server(app, http=limited_protocol(config.limits), host=host.strip("[]"), port=int(port), **options)
+    return _server(app, http=limited_protocol(config.limits), **options)
 
 
 def _server(app: Callable[..., Awaitable[None]], **options: Any) -> _Server:

@@ -29,7 +29,6 @@ from tallystick.pipeline.role import overrides_from, role_arguments
 from tallystick.pipeline.supervisor import Supervisor
 from tallystick.telemetry import configure_logging, log
 
-
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
 _LOOK_S = 1.0
 

@@ -1,0 +1,185 @@
+"""The supervisor over real processes: small stand-ins for the roles, which tell through files what they do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.server import wait_for
+
+# Runs the real `Supervisor` in a process of its own, with a child command that plays a role by the script in the directory.
+SUPERVISOR = """
+import sys
+from pathlib import Path
+from tallystick.config import load_config
+from tallystick.errors import LockedError
+from tallystick.pipeline import supervisor
+from tallystick.pipeline.context import open_installation
+
+directory = Path(sys.argv[1])
+supervisor._PAUSE_MIN_S = supervisor._PAUSE_MAX_S = 0.05
+supervisor._GRACE_S = 60.0
+start = supervisor.subprocess.Popen
+supervisor.subprocess.Popen = lambda command, **options: start(
+    [command[0], "-c", (directory / "role.py").read_text(), command[3], command[4], str(directory)], **options
+)
+installation = open_installation(load_config(None, {"data": {"dir": str(directory / "data")}}), create=True)
+try:
+    code = supervisor.Supervisor(
+        installation,
+        (),
+        on_ready=lambda: (directory / "announced").write_text("x"),
+        is_ready=lambda: (directory / "sealer").exists(),
+        roles=("intake", "sealer"),
+    ).run()
+except LockedError:
+    code = 3
+sys.exit(code)
+"""
+ROLE = """
+import os, signal, sys, time
+from pathlib import Path
+from tallystick.pipeline.process import die_with_parent
+role, parent, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+die_with_parent(parent)
+def note(name):
+    with (directory / name).open("a") as file:
+        file.write(f"{role} {os.getpid()}\\n")
+"""
+WAIT = """
+signal.signal(signal.SIGTERM, lambda *_: (note("stopped"), sys.exit(0)))
+signal.signal(signal.SIGHUP, lambda *_: note("reloaded"))
+note(role)
+while True:
+    time.sleep(60)
+"""
+
+
+class Up:
+    """One supervisor's process."""
+
+    def __init__(self, directory: Path, role: str) -> None:
+        self.directory = directory
+        (directory / "role.py").write_text(ROLE + role)
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(self.directory)], stderr=subprocess.DEVNULL)
+
+    def notes(self, name: str) -> list[tuple[str, int]]:
+        """(role, pid) of each note under that name."""
+        path = self.directory / name
+        rows = path.read_text().splitlines() if path.exists() else []
+        return [(row.split()[0], int(row.split()[1])) for row in rows]
+
+    def wait(self, name: str, count: int = 1) -> list[tuple[str, int]]:
+        wait_for(lambda: len(self.notes(name)) >= count, f"{count} notes {name}", every_s=0.01)
+        return self.notes(name)
+
+
+@pytest.fixture
+def ups(tmp_path: Path) -> Iterator[list[Up]]:
+    made: list[Up] = []
+    yield made
+    for up in made:
+        with contextlib.suppress(ProcessLookupError):
+            up.process.kill()
+        up.process.wait(10)
+
+
+def test_roles_are_started_announced_reloaded_and_stopped_in_order(tmp_path: Path, ups: list[Up]) -> None:
+    """Ready is announced once; SIGHUP reaches every role; SIGTERM stops intake first, and the exit code is 0."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    up.wait("intake")
+    up.wait("sealer")
+    wait_for((tmp_path / "announced").exists, "the announcement", every_s=0.01)
+    assert (tmp_path / "data" / "run" / "metrics").is_dir()
+    up.process.send_signal(signal.SIGHUP)
+    assert {role for role, _ in up.wait("reloaded", 2)} == {"intake", "sealer"}
+    up.process.terminate()
+    assert up.process.wait(10) == 0
+    assert [role for role, _ in up.notes("stopped")] == ["intake", "sealer"]
+
+
+def test_a_dead_role_is_started_again_and_the_others_go_on(tmp_path: Path, ups: list[Up]) -> None:
+    """kill -9 of one role costs that role a restart, nobody else anything."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    ((_, first),) = up.wait("sealer")
+    up.wait("intake")
+    os.kill(first, signal.SIGKILL)
+    assert [pid != first for _, pid in up.wait("sealer", 2)] == [False, True]
+    assert len(up.notes("intake")) == 1
+
+
+@pytest.mark.parametrize("code", [2, 3])
+def test_a_role_that_asks_for_a_person_at_the_start_stops_everything(tmp_path: Path, ups: list[Up], code: int) -> None:
+    """Exit 2 or 3 before it ever ran: the same code comes out, and no process stays."""
+    up = Up(tmp_path, f'if role == "sealer":\n    sys.exit({code})\n{WAIT}')
+    ups.append(up)
+    assert up.process.wait(20) == code
+    assert all(not Path(f"/proc/{pid}").exists() for _, pid in up.notes("intake"))
+
+
+def test_a_configuration_broken_later_stops_nobody_else(tmp_path: Path, ups: list[Up]) -> None:
+    """A role that ran and then, started again, ends with 2 is tried until the file is mended; acceptance goes on."""
+    up = Up(tmp_path, f'if role == "sealer" and (directory / "broken").exists():\n    note("refused")\n    sys.exit(2)\n{WAIT}')
+    ups.append(up)
+    ((_, first),) = up.wait("sealer")
+    (tmp_path / "broken").write_text("x")
+    os.kill(first, signal.SIGKILL)
+    up.wait("refused", 2)
+    (tmp_path / "broken").unlink()
+    up.wait("sealer", 2)
+    assert up.process.poll() is None
+    assert len(up.notes("intake")) == 1
+
+
+def test_a_second_up_ends_with_3_and_leaves_the_first_alone(tmp_path: Path, ups: list[Up]) -> None:
+    """The data directory has one supervisor; the second changes nothing in it."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    up.wait("intake")
+    marker = tmp_path / "data" / "run" / "marker"
+    marker.write_text("x")
+    assert up.start().wait(20) == 3
+    assert marker.exists()
+    assert up.process.poll() is None
+
+
+def test_children_die_with_a_killed_supervisor(tmp_path: Path, ups: list[Up]) -> None:
+    """kill -9 of the supervisor leaves no process that holds a lock against the next start."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    pids = [pid for name in ("intake", "sealer") for _, pid in up.wait(name)]
+    up.process.kill()
+    up.process.wait(10)
+    wait_for(lambda: not any(is_running(pid) for pid in pids), "the children to end", every_s=0.01)
+
+
+def test_a_second_signal_kills_what_does_not_stop(tmp_path: Path, ups: list[Up]) -> None:
+    """A role that ignores SIGTERM holds nobody up for longer than the grace period."""
+    up = Up(tmp_path, 'signal.signal(signal.SIGTERM, lambda *_: note("asked"))\nnote(role)\nwhile True:\n    time.sleep(60)\n')
+    ups.append(up)
+    up.wait("intake")
+    up.wait("sealer")
+    up.process.terminate()
+    up.wait("asked")
+    up.process.terminate()
+    assert up.process.wait(10) == 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
