@@ -167,3 +167,20 @@ def test_the_hash_locks_cover_the_project() -> None:
     for lock, wanted in (("server", [*base, *extras["server"]]), ("dev", project["dependency-groups"]["dev"])):
         pinned = set(re.findall(r"^([\w.-]+)(?:\[[^\]]*\])?==", text_of(f"requirements/{lock}.txt"), re.MULTILINE))
         assert {re.split(r"[\[>=<; ]", name)[0].lower() for name in wanted} <= pinned
+
+
+@pytest.mark.parametrize(
+    ("synonym", "word"),
+    [
+        (r"sinks?", "destination"),
+        (r"dlq|dead[- ]letter queue", "dead letters"),
+        (r"sth|signed tree heads?", "checkpoint"),
+        (r"api tokens?|access tokens?", "key"),
+        (r"events? (?:is|are|was|were) dropped", "filtered, by a named filter"),
+    ],
+)
+def test_one_word_for_one_thing(synonym: str, word: str) -> None:
+    """The pages use the glossary's word and not another product's for the same thing."""
+    others = [page for page in pages() if page.name != "glossary.md"]
+    found = [page for page in others if re.search(rf"\b(?:{synonym})\b", page.read_text("utf-8"), re.IGNORECASE)]
+    assert found == [], f"write {word!r}"
