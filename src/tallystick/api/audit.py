@@ -48,18 +48,21 @@ class Auditor:
             "outcome": outcome,
         }
         if target:
-            event["targets"] = [{"type": target[0], "id": target[1][:_TEXT_MAX]}]
+            event["targets"] = [{"type": target[0], "id": _fit(target[1])}]
         if reason:
-            event["reason"] = reason[:2_048]
+            event["reason"] = _fit(reason, 2_048)
         if request_id:
             event["context"] = {"request_id": request_id}
         event["metadata"] = {
             "via": caller.via,
-            **{key: _short(value) for key, value in (details or {}).items() if value not in (None, "")},
+            **{key: _fit(value) for key, value in (details or {}).items() if value not in (None, "")},
         }
         for tenant in tuple(tenants) or (SERVER_TENANT,):
             await self._door.append_events(tenant, [event])
 
 
-def _short(value: Any) -> Any:
-    return value[:_TEXT_MAX] if isinstance(value, str) else value
+def _fit(value: Any, length_max: int = _TEXT_MAX) -> Any:
+    """A text as an event may hold it: cut, and what no event takes (NUL, halves of surrogate pairs) replaced by U+FFFD."""
+    if not isinstance(value, str):
+        return value
+    return value[:length_max].replace("\0", "\ufffd").encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

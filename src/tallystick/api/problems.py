@@ -61,7 +61,7 @@ def _of_framework(error: HTTPException) -> Problem:
     errors = []
     for item in error.extra if isinstance(error.extra, list) else []:
         if isinstance(item, dict):
-            key, source = str(item.get("key", "")), str(item.get("source", "body"))
+            key, source = str(item.get("key", "")), str(item.get("source", "body")).lower()
             pointer = f"?{key}" if "query" in source else "/" + key.replace(".", "/")
             errors.append({"pointer": pointer, "message": str(item.get("message", ""))})
     code = "parameter_invalid" if errors and errors[0]["pointer"].startswith("?") else _CODES.get(error.status_code, "bad_request")
