@@ -11,7 +11,8 @@
     │   │   ├── OverloadedError          a bounded queue is full
     │   │   ├── DiskFullError            quota, high-water mark or ENOSPC
     │   │   └── NotAcceptingError        intake has stopped; a supervisor must restart it
-    │   └── DestinationUnavailableError  the other side is down
+    │   ├── DestinationUnavailableError  the other side is down
+    │   └── UnreadableError              the disk does not give its bytes now; they may still be there
     ├── TerminalError                    the same input will fail again
     │   ├── EventInvalidError            input is no event: where, and what to do
     │   │   └── EventTooLargeError       canonical lines over the limit, by their place in the batch
@@ -125,6 +126,12 @@ class DestinationUnavailableError(TransientError):
     """The other side did not answer, or said it is down."""
 
     code = "destination_unavailable"
+
+
+class UnreadableError(TransientError):
+    """A file of ours cannot be read at the moment. Only after `[journal] read_patience` it counts as damaged."""
+
+    code = "unreadable"
 
 
 class TerminalError(TallystickError):

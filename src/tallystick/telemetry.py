@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -33,9 +34,22 @@ def configure_logging(level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(serializer=lambda value, **_: msgspec.json.encode(value, enc_hook=repr).decode()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _LineLogger(),
         cache_logger_on_first_use=True,
     )
+
+
+class _LineLogger:
+    """One line, one write to stderr. A log that cannot be written (its disk is full, its reader is gone) stops nobody's work."""
+
+    def msg(self, message: str) -> None:
+        """Write the line, or lose it."""
+        if sys.stderr is None:
+            return  # closed at the start; its number may be another file's by now
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), message.encode("utf-8", "backslashreplace") + b"\n")
+
+    debug = info = warning = error = critical = fatal = exception = msg
 
 
 def use_metrics_dir(data_dir: Path) -> Path:

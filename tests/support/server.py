@@ -39,8 +39,11 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30.0, e
 class Server:
     """One installation under ``directory``: `tallystick.toml`, `data`, `data.keys`. Start, kill and start again."""
 
-    def __init__(self, directory: Path, configuration: str = "", *, port: int | None = None) -> None:
+    def __init__(
+        self, directory: Path, configuration: str = "", *, port: int | None = None, environment: dict[str, str] | None = None
+    ) -> None:
         self.directory = directory
+        self.environment = environment or {}
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = directory / "data"
@@ -55,7 +58,7 @@ class Server:
 
     def start(self, *, wait: bool = True) -> Server:
         """Start `tallystick up`; with ``wait`` until it is ready."""
-        environment = {**os.environ, "TALLYSTICK_ADMIN_KEY": ADMIN_KEY}
+        environment = {**os.environ, "TALLYSTICK_ADMIN_KEY": ADMIN_KEY, **self.environment}
         log = self.log.open("ab")
         command = [sys.executable, "-c", "from tallystick.cli.main import run; run()", "up", "--config", str(self.config)]
         self.process = subprocess.Popen(

@@ -70,7 +70,7 @@ def build_deps(installation: Installation) -> ApiDeps:
         marks=Catalog(data_dir / "catalog.sqlite").marks,
         door=InnerDoor(data_dir),
         control=partial(control.call, data_dir),
-        tail=TailHub(JournalTail(JournalReader(data_dir, keys), tenants)),
+        tail=TailHub(JournalTail(JournalReader(data_dir, keys, patience_s=0), tenants)),
         dead_letters=DeadLetters(data_dir, keys),
         quarantine=Quarantine(data_dir, keys),
     )

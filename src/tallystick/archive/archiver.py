@@ -66,7 +66,7 @@ class Archiver:
         self._settings = config.archive
         self._keys = keys
         self._store = store or ArchiveStore.open(config)
-        self._journal = journal or JournalReader(config.data_dir, keys)
+        self._journal = journal or JournalReader(config.data_dir, keys, patience_s=config.journal.read_patience.seconds)
         self._cursor = Cursor(config.data_dir, ROLE)
         self._clock = clock
         self._buffers: dict[str, TenantBuffer] = {}

@@ -84,6 +84,10 @@ class JournalSettings(Settings, frozen=True):
         default_factory=lambda: Size("64MiB")
     )
     dedupe_events: Annotated[int, Meta(description="How many of the last event ids are remembered, at least.", ge=1)] = 20_000_000
+    read_patience: Annotated[
+        Duration,
+        Meta(description="How long a range that gives read errors is tried again, with status red, before it counts as damaged."),
+    ] = field(default_factory=lambda: Duration("1m"))
 
 
 class SealSettings(Settings, frozen=True):

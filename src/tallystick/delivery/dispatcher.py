@@ -272,6 +272,7 @@ def compile_where(text: str) -> Predicate:
 
 def open_parts(config: Config, keys: KeyStore) -> Parts:
     view = _ArchiveView(ArchiveReader(config, keys))
-    journal, again = JournalReader(config.data_dir, keys), JournalReader(config.data_dir, keys)
+    patience = config.journal.read_patience.seconds
+    journal, again = (JournalReader(config.data_dir, keys, patience_s=patience) for _ in range(2))
     reader = EventReader(journal, again, view, config.delivery.cache.bytes)
     return Parts(SealedHeads(config.data_dir, config.server.name), reader, InnerDoor(config.data_dir))

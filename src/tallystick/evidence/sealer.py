@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tallystick.config import SealSettings
 from tallystick.durable import RoleLock, replace_file
+from tallystick.errors import UnreadableError
 from tallystick.evidence.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from tallystick.evidence.entry import Salter
 from tallystick.evidence.growth import Growth
@@ -94,6 +95,7 @@ class Sealer:
         self._salter = Salter(keys.derive("entry-salt"))
         self._growth = Growth(place.data_dir, place.server_name, self._salter)
         self._behind = True
+        self._reason = ""
         self._is_reach_checked = False
         self._leaves_unsynced = 0
         self._last_sync = self._last_root = self._last_heartbeat = 0.0
@@ -137,7 +139,7 @@ class Sealer:
             if began >= told + _STATUS_SECONDS:
                 publish_status(self._place.data_dir, "sealer", self.status())
                 told = began
-            if not self._behind:
+            if not self._behind or self._reason:
                 should_stop.wait(max(0.0, began + interval - time.monotonic()))
         self.seal()
         self.stop()
@@ -181,6 +183,7 @@ class Sealer:
             "root_size": heads[ROOT].size if ROOT in heads else 0,
             "mark": max((head.mark for head in heads.values()), default=0),
             "damaged_lines": len(self._heads.damaged),
+            "reason": self._reason,
         }
 
     def _read(self) -> set[str]:
@@ -189,7 +192,14 @@ class Sealer:
         taken = 0
         self._behind = True
         while taken < _ROUND_BYTES:
-            items, position = self._journal.read(self._position, max_bytes=_READ_BYTES)
+            try:
+                items, position = self._journal.read(self._position, max_bytes=_READ_BYTES)
+                self._reason = ""
+            except UnreadableError as error:
+                if not self._reason:
+                    log.error("sealing waits", error=str(error))
+                self._reason = str(error)  # what was read before is sealed; the rest waits
+                break
             if not items and position == self._position:
                 self._behind = False
                 break

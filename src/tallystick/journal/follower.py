@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tallystick.errors import TransientError
+from tallystick.errors import TransientError, UnreadableError
 from tallystick.journal.cursor import Cursor, Position
 from tallystick.journal.frame import Frame
 from tallystick.journal.reader import DamagedSpan, JournalReader
@@ -76,7 +76,14 @@ class Follower:
 
     def step(self, stop: threading.Event | None = None) -> bool:
         """Read once and handle; False when there was nothing new."""
-        items, position = self.reader.read(self.position, self._max_bytes)
+        try:
+            items, position = self.reader.read(self.position, self._max_bytes)
+        except UnreadableError as error:
+            self.reason = str(error)
+            log.warning("follower_waits", role=self.role, error=self.reason)
+            self._publish()
+            (stop or threading.Event()).wait(_WAIT_S)
+            return False
         if items and not self._handle_until_done(items, position, stop or threading.Event()):
             return False
         moved = position != self.position

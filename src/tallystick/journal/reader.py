@@ -4,6 +4,7 @@
    bytes and seqs, and reading goes on behind it; nobody has to remove a file for that.
 2. The end of the active segment is the mark's offset; the end of an older one is what its successor's header says.
 3. A segment that should be there and is not shows as a jump of seqs, and is a span as well.
+   Read errors are not damage yet: for ``patience_s`` they are an UnreadableError and the position stays; the disk may come back.
 4. A position stays usable when its segment is gone: reading goes on at the entry that its ``seq`` names.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from tallystick.errors import IntegrityError
+from tallystick.errors import IntegrityError, UnreadableError
 from tallystick.journal.cursor import START, Position
 from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.mark import NO_MARK, Mark, MarkReader
@@ -46,12 +47,15 @@ class DamagedSpan:
 
 class JournalReader:
     """One follower's view. Not thread-safe. ``is_offline``: no writer runs; without a readable MARK the journal's end is
-    looked for in the last segment."""
+    looked for in the last segment. ``patience_s``: see rule 3; 0 takes what cannot be read for damaged at once."""
 
-    def __init__(self, data_dir: Path, keys: KeyWrapper, *, is_offline: bool = False) -> None:
+    def __init__(self, data_dir: Path, keys: KeyWrapper, *, is_offline: bool = False, patience_s: float = 60.0) -> None:
         self._directory = data_dir / "journal"
         self._keys = keys
         self._is_offline = is_offline
+        self._patience_s = patience_s
+        self._unreadable_since: float | None = None
+        self._failing: list[Path] = []
         self._mark_reader = MarkReader(self._directory)
         self._last_mark = NO_MARK
         self._headers: dict[str, SegmentHeader] = {}
@@ -82,7 +86,7 @@ class JournalReader:
     def read(self, position: Position, max_bytes: int = BLOCK_BYTES) -> tuple[list[Frame | DamagedSpan], Position]:
         """What follows ``position``, about ``max_bytes`` of it, and the position behind that; nothing at the mark.
 
-        Raises OSError only when a segment cannot be opened at all; ranges that cannot be read are spans.
+        Raises UnreadableError while the disk does not give what is next, and then can be called again.
         """
         mark = self.mark()
         if not mark.seq and mark.segment == NO_MARK.segment:
@@ -122,6 +126,7 @@ class JournalReader:
     def _list(self) -> None:
         listed = list_segments(self._directory, self._headers)
         self._segments = listed.segments
+        self._failing = listed.failing
         self._headers = {path.name: header for path, header in listed.segments}
         self._ends = listed.ends()
 
@@ -169,6 +174,9 @@ class JournalReader:
     def _jump(self, position: Position, first_seq: int) -> list[Frame | DamagedSpan]:
         if first_seq <= position.seq:
             return []
+        if self._failing:
+            self._segments = []  # listed anew by the next call
+            self._be_patient(str(self._failing[0]), "a header gives read errors")
         return [DamagedSpan(position.segment, position.offset, position.offset, position.seq, first_seq - 1)]
 
     def _read_frames(
@@ -177,14 +185,30 @@ class JournalReader:
         scanner = self._scanner_for(place)
         items, offset = scanner.read(position.offset, limit, max_bytes)
         while isinstance(items[-1], Gap) and offset < limit:
+            unreadable = scanner.unreadable
             more, offset = scanner.read(offset, limit, max_bytes)  # the frame behind a gap says which seqs it held
+            scanner.unreadable = unreadable or scanner.unreadable
             items += more
+        if scanner.unreadable is None:
+            self._unreadable_since = None
+        elif any(isinstance(item, Gap) for item in items):
+            self._be_patient(str(self._segments[place][0]), scanner.unreadable.strerror or "read error")
         header = self._segments[place][1]
         end_seq = mark.seq + 1
         if header.uuid != mark.segment:
             end_seq = self._segments[place + 1][1].first_seq if place + 1 < len(self._segments) else position.seq
         judged, seq = self._judge(items, header.uuid, position.seq, end_seq)
         return judged, Position(header.uuid, offset, seq)
+
+    def _be_patient(self, place: str, what: str) -> None:
+        """Raises UnreadableError until the patience is at its end; from then on the damage is believed."""
+        now = time.monotonic()
+        if self._unreadable_since is None:
+            self._unreadable_since = now
+        if now < self._unreadable_since + self._patience_s:
+            raise UnreadableError(
+                f"the journal cannot be read: {what}", place=place, hint="Tried again; check the disk if this goes on"
+            )
 
     def _judge(self, items: list[Frame | Gap], segment: bytes, seq: int, end_seq: int) -> tuple[list[Frame | DamagedSpan], int]:
         """Open every frame, and give damage its seqs: from the frames before and behind it."""
@@ -232,7 +256,10 @@ class JournalReader:
         if self._scanner is None or self._open_segment != header.uuid:
             self._close_segment()
             key = self._keys.unwrap(header.wrapped_key, header.uuid)
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError as error:
+                raise UnreadableError(f"a segment cannot be opened: {error.strerror}", place=str(path)) from error
             self._open_segment = header.uuid
             self._scanner = SegmentScanner(self._fd, header, key)
         return self._scanner

@@ -22,6 +22,7 @@ segment and offset, so that a repeated recovery writes the same file again.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,9 @@ from tallystick.journal.numbering import Numbering, NumberingFile
 from tallystick.journal.scan import Gap, SegmentScanner, written_end
 from tallystick.journal.segment import HEADER_BLOCK, KeyWrapper, SegmentHeader, SegmentList, list_segments
 from tallystick.telemetry import log
+
+_READ_ATTEMPTS = 10
+_READ_PAUSE_S = 0.5
 
 
 @dataclass(slots=True)
@@ -332,7 +336,14 @@ def _items(path: Path, header: SegmentHeader, key: bytes | None, limit: int) -> 
         scanner = SegmentScanner(fd, header, key)
         offset = HEADER_BLOCK
         while offset < limit:
-            items, offset = scanner.read(offset, limit)
+            items, following = scanner.read(offset, limit)
+            for _ in range(_READ_ATTEMPTS):
+                if scanner.unreadable is None:
+                    break
+                log.error("journal_unreadable", segment=path.name, error=str(scanner.unreadable))
+                time.sleep(_READ_PAUSE_S)  # what is believed to be damaged now is declared for ever: give the disk some time
+                items, following = scanner.read(offset, limit)
             yield from items
+            offset = following
     finally:
         os.close(fd)

@@ -5,7 +5,8 @@
 3. Behind damage the next frame is searched (`frame.FrameDecoder.candidates`). Ordinals rise along a segment, so a whole
    frame that was copied here from elsewhere in the file is refused: one from an earlier place by its ordinal; one from a
    later place because the frames after the damage then go backwards.
-4. A range that cannot be read (EIO) counts as damage, page by page; the rest of the segment stays readable.
+4. A range that cannot be read (EIO) looks like damage, page by page; the rest of the segment stays readable. ``unreadable``
+   says that it was no more than that: the bytes may be whole, and the caller tries again before it believes in damage.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class SegmentScanner:
     def __init__(self, fd: int, header: SegmentHeader, key: bytes | None = None) -> None:
         self._fd = fd
         self._decoder = FrameDecoder(header.uuid, header.epoch, key)
+        self.unreadable: OSError | None = None
         self._end = 0
         self._ordinal = -1
         # Blocks are large enough without read-ahead; pages read ahead would count as written in `written_range`.
@@ -76,7 +78,9 @@ class SegmentScanner:
         """Frames and gaps from ``offset``, at least one when ``offset < limit``, and the offset to go on from.
 
         ``limit`` is where valid bytes end. At most about ``bytes_max`` bytes are read, or one frame if it is larger.
+        Afterwards ``unreadable`` is the first read error that it met, or None.
         """
+        self.unreadable = None
         if offset != self._end:
             self._ordinal = -1
         items: list[Frame | Gap] = []
@@ -158,7 +162,8 @@ class SegmentScanner:
     def _pread(self, offset: int, size: int) -> bytes:
         try:
             data = os.pread(self._fd, size, offset)
-        except OSError:
+        except OSError as error:
+            self.unreadable = self.unreadable or error
             return b"".join(self._pread_page(at, min(_PAGE, offset + size - at)) for at in range(offset, offset + size, _PAGE))
         while len(data) < size:
             more = os.pread(self._fd, size - len(data), offset + len(data))

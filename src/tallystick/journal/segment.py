@@ -27,7 +27,7 @@ from typing import Final, Protocol
 
 import google_crc32c
 
-from tallystick.errors import FormatRefusedError, IntegrityError
+from tallystick.errors import FormatRefusedError, IntegrityError, UnreadableError
 
 HEADER_BLOCK: Final = 4096
 KEY_BYTES: Final = 32
@@ -101,22 +101,24 @@ def new_header(
 
 
 def read_header(path: Path) -> SegmentHeader:
-    """Raises FileNotFoundError, FormatRefusedError, or IntegrityError for a damaged or unreadable header."""
+    """Raises FileNotFoundError, FormatRefusedError, IntegrityError for a damaged header, UnreadableError when the disk refuses."""
     try:
         with path.open("rb") as file:
             return SegmentHeader.decode(file.read(HEADER_BLOCK), str(path))
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise IntegrityError(f"a segment header cannot be read: {error.strerror}", place=str(path)) from error
+        raise UnreadableError(f"a segment header cannot be read: {error.strerror}", place=str(path)) from error
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentList:
-    """The segments of a directory in order of the journal, and the files whose header cannot be read."""
+    """The segments of a directory in order of the journal, and the files whose header cannot be read; ``failing`` are those of
+    them where the disk gave an error, so that the header may be whole."""
 
     segments: list[tuple[Path, SegmentHeader]]
     unreadable: list[Path]
+    failing: list[Path]
 
     def ends(self) -> dict[bytes, int]:
         """Segment UUID → offset where its valid bytes end, for each one whose successor is here."""
@@ -127,6 +129,7 @@ def list_segments(directory: Path, known: dict[str, SegmentHeader] | None = None
     """Read the headers of all segments; ``known`` (by file name) spares reading again what a caller has read before."""
     segments: list[tuple[Path, SegmentHeader]] = []
     unreadable: list[Path] = []
+    failing: list[Path] = []
     for path in sorted(directory.glob("*.seg")):
         header = known.get(path.name) if known else None
         try:
@@ -135,7 +138,10 @@ def list_segments(directory: Path, known: dict[str, SegmentHeader] | None = None
             continue  # retired between the listing and the reading
         except IntegrityError:
             unreadable.append(path)
-    return SegmentList(_in_order(segments), unreadable)
+        except UnreadableError:
+            unreadable.append(path)
+            failing.append(path)
+    return SegmentList(_in_order(segments), unreadable, failing)
 
 
 def _in_order(segments: list[tuple[Path, SegmentHeader]]) -> list[tuple[Path, SegmentHeader]]:

@@ -19,7 +19,7 @@ def run(installation: Installation) -> None:
         place,
         installation.keys,
         installation.config.seal,
-        JournalReader(installation.data_dir, installation.keys),
+        JournalReader(installation.data_dir, installation.keys, patience_s=installation.config.journal.read_patience.seconds),
         Cursor(installation.data_dir, "sealer"),
     )
     sealer.start()

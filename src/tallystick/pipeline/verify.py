@@ -45,7 +45,7 @@ def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) ->
         config.data_dir,
         public_key=options.public_key or _read(keys_dir / "root.vkey"),
         remembered=options.heads.read_text("utf-8") if options.heads else read_remembered(keys_dir),
-        journal=JournalReader(config.data_dir, store) if store else None,
+        journal=JournalReader(config.data_dir, store, patience_s=0) if store else None,
         chunks=chunks,
         chunks_closed=closed,
         progress=progress,

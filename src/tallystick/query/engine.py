@@ -75,7 +75,7 @@ class QueryEngine:
         self._archive = ArchiveReader(config, keys, self._store)
         self._files = ChunkFiles(self._store, keys)
         self._hot = HotPart(
-            journal or JournalReader(config.data_dir, keys),
+            journal or JournalReader(config.data_dir, keys, patience_s=config.journal.read_patience.seconds),
             config.archive.hot_bytes.bytes,
             self._archive.catalog.marks,
             Cursor(config.data_dir, ARCHIVER_ROLE).load,

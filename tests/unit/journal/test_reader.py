@@ -23,7 +23,7 @@ from support.journal_kit import (
     with_journal,
     write,
 )
-from tallystick.errors import TransientError
+from tallystick.errors import TransientError, UnreadableError
 from tallystick.journal.cursor import START, Cursor, Position
 from tallystick.journal.follower import Follower, Items
 from tallystick.journal.frame import Frame, FrameType
@@ -148,12 +148,62 @@ def test_unreadable_pages_are_a_span(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return pread(fd, size, offset)
 
     monkeypatch.setattr(os, "pread", failing)
-    kept = events(tmp_path)
-    (span,) = spans(tmp_path)
+    items = read_all(tmp_path, patience_s=0)
+    (span,) = [item for item in items if isinstance(item, DamagedSpan)]
+    kept = {
+        item.first_index + place: line for item in items if isinstance(item, Frame) for place, line in enumerate(lines_of([item]))
+    }
     assert span.end >= 8_192
     assert span.start < 12_288
     assert 100 < len(kept) < 200
     assert all(kept[index] == lines[index] for index in kept)
+
+
+def test_read_errors_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages, an open or a header that give EIO are no damage until the patience ends; when the disk is back nothing was skipped."""
+    write(tmp_path, [b"a"], [b"b"])
+    write(tmp_path, [b"c"])
+
+    def failing(*_: object, **__: object) -> bytes:
+        raise OSError(5, "injected")
+
+    reader = JournalReader(tmp_path, KEYS, patience_s=60)
+    position, items = reader.oldest(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        for _ in range(3):
+            with pytest.raises(UnreadableError):
+                reader.read(position)
+    while True:
+        found, after = reader.read(position)
+        items += found
+        if after == position:
+            break
+        position = after
+    assert lines_of(items) == [b"a", b"b", b"c"]
+    assert not [item for item in items if isinstance(item, DamagedSpan)]
+
+
+def test_an_unreadable_header_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment between two others whose header gives EIO is not passed over while the patience lasts."""
+    for line in (b"a", b"b", b"c"):
+        write(tmp_path, [line])
+    reader = JournalReader(tmp_path, KEYS, patience_s=60)
+    hidden, _ = segments(tmp_path)[1]
+    away = hidden.rename(hidden.with_suffix(".away"))
+    hidden.mkdir()  # open succeeds, read fails with an error
+    position, items = reader.oldest(), []
+    for _ in range(10):
+        try:
+            found, position = reader.read(position)
+        except UnreadableError:
+            if away.exists():
+                hidden.rmdir()
+                away.rename(hidden)
+            continue
+        items += found
+    assert not away.exists()
+    assert lines_of(items) == [b"a", b"b", b"c"]
 
 
 def test_offline_without_mark(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Servers for fault suites, the transcript of their results, and the check that none of them leaves anything behind."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.ledger import CONFIGURATION
+from support.server import Server
+
+TRANSCRIPT = "TALLYSTICK_FAULTS_TRANSCRIPT"
+_rows: dict[str, dict[str, str]] = {}
+
+
+class MakeServer:
+    """Makes servers with the ledger's destination; a stand-in in ``environment`` breaks them."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._made: list[Server] = []
+
+    def __call__(
+        self, configuration: str = "", *, environment: dict[str, str] | None = None, directory: Path | None = None
+    ) -> Server:
+        directory = directory or self._directory / f"server-{len(self._made)}"
+        directory.mkdir(exist_ok=True)
+        self._made.append(Server(directory, CONFIGURATION + configuration, environment=environment))
+        return self._made[-1]
+
+    def end(self) -> None:
+        """Kill what still runs, stopped processes too."""
+        for server in self._made:
+            if server.process is not None and server.process.poll() is None:
+                server.kill()
+            server.http.close()
+        self._made.clear()
+
+
+@pytest.fixture
+def fault_server(tmp_path: Path) -> Iterator[MakeServer]:
+    """All are ended with the test."""
+    made = MakeServer(tmp_path)
+    yield made
+    made.end()
+
+
+@pytest.fixture
+def note(request: pytest.FixtureRequest) -> Callable[[str, int, str], None]:
+    """``note(fault, rounds, seen)`` puts a row into the transcript; the result is added when the test ends."""
+    row: dict[str, str] = {}
+
+    def add(fault: str, rounds: int, seen: str) -> None:
+        row.update(fault=fault, rounds=str(rounds), seen=seen)
+        _rows[request.node.nodeid] = row
+
+    return add
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Passed, failed or skipped, for the transcript."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when == "call" or (report.when == "setup" and not report.passed):
+        row = _rows.setdefault(item.nodeid, {"fault": (item.function.__doc__ or item.name).strip(), "rounds": "", "seen": ""})  # type: ignore[attr-defined]
+        row["result"] = "not run: " + str(report.longrepr[2]) if report.skipped else report.outcome
+        row["test"] = item.nodeid.rpartition("/")[2]
+
+
+def pytest_sessionfinish() -> None:
+    """Write the transcript when the environment names a file for it."""
+    path = os.environ.get(TRANSCRIPT)
+    if path:
+        Path(path).write_text(_transcript())
+
+
+def _transcript() -> str:
+    lines = [
+        "# Faults: what was done to a running server, and what came of it",
+        "",
+        "Written by `make faults`; run it to write it anew. Every suite starts real processes (`tallystick up`), keeps a ledger of its own of",
+        "what was sent and answered, and after fault, restart and drain holds export, file destination, status and `tallystick verify` to it",
+        "(`tests/support/ledger.py`; system call traces: `tests/support/trace.py`). Rows that end in *goes red* ran a deliberately broken",
+        "stand-in (`tests/fault/standins`) and passed because the suite found the fault in it.",
+        "",
+        f"Last run: {datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores.",
+        "",
+        "| fault | rounds | seen | result | test |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for _, row in sorted(_rows.items()):
+        cells = [row.get(key, "").replace("|", "\\|").replace("\n", " ") for key in ("fault", "rounds", "seen", "result")]
+        lines.append("| " + " | ".join([*cells, f"`{row.get('test', '')}`"]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After all suites there are no more processes of ours, mounts or loop devices than before."""
+    before = _traces()
+    yield
+    left = {kind: found - before[kind] for kind, found in _traces().items()}
+    assert not any(left.values()), f"left behind: {left}"
+
+
+def _traces() -> dict[str, set[str]]:
+    """Our own children and whatever works in a directory of this run; mounts and loop devices."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
+    processes = {line for line in listed if line.split()[1] == str(os.getpid()) and " ps -eo" not in line}
+    loops = subprocess.run(["losetup", "-l", "-n", "-O", "BACK-FILE"], capture_output=True, text=True).stdout.splitlines()
+    return {
+        "processes": processes | {line for line in listed if "pytest-" in line and "tallystick" in line},
+        "mounts": {line for line in Path("/proc/mounts").read_text().splitlines() if "pytest-" in line},
+        "loops": {line for line in loops if "pytest-" in line},
+    }
