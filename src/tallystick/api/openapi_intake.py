@@ -51,6 +51,36 @@ def intake_paths() -> dict[str, Any]:
     return {"/v1/events": {"post": _post_events()}, "/v1/in/{source}": {"post": _post_source()}, **_health()}
 
 
+def _wishes(on_invalid: str) -> list[dict[str, Any]]:
+    """Parameters that both doors take; ``on_invalid`` is the default there."""
+    return [
+        {
+            "name": "on_invalid",
+            "in": "query",
+            "description": "`reject`: any bad event refuses the request. `quarantine`: bad ones are kept aside and named.",
+            "schema": {"type": "string", "enum": ["reject", "quarantine"], "default": on_invalid},
+        },
+        {
+            "name": "receipt",
+            "in": "query",
+            "description": "Add a signed note to each receipt.",
+            "schema": {"type": "string", "enum": ["plain", "signed"], "default": "plain"},
+        },
+        {
+            "name": "results",
+            "in": "query",
+            "description": "Add one entry per event.",
+            "schema": {"type": "string", "enum": ["true", "false"], "default": "false"},
+        },
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Events without id get the ids `<key>:<n>`.",
+            "schema": {"type": "string", "maxLength": 96, "pattern": "^[A-Za-z0-9._:-]+$"},
+        },
+    ]
+
+
 def _post_events() -> dict[str, Any]:
     array = {"type": "array", "items": _EVENT_REF}
     cloud = {"type": "object", "required": ["specversion", "id", "source", "type"], "additionalProperties": True}
@@ -64,30 +94,7 @@ def _post_events() -> dict[str, Any]:
         ),
         "security": [{"key": []}],
         "parameters": [
-            {
-                "name": "on_invalid",
-                "in": "query",
-                "description": "`reject`: any bad event refuses the request. `quarantine`: bad ones are kept aside and named.",
-                "schema": {"type": "string", "enum": ["reject", "quarantine"], "default": "reject"},
-            },
-            {
-                "name": "receipt",
-                "in": "query",
-                "description": "Add a signed note to each receipt.",
-                "schema": {"type": "string", "enum": ["signed"]},
-            },
-            {
-                "name": "results",
-                "in": "query",
-                "description": "Add one entry per event.",
-                "schema": {"type": "string", "enum": ["true", "false"]},
-            },
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "description": "Events without id get the ids `<key>:<n>`.",
-                "schema": {"type": "string", "maxLength": 100, "pattern": "^[A-Za-z0-9._:-]+$"},
-            },
+            *_wishes("reject"),
             _ENCODING,
         ],
         "requestBody": {
@@ -108,8 +115,8 @@ def _post_source() -> dict[str, Any]:
         "operationId": "postSource",
         "tags": ["intake"],
         "summary": "Records for a declared source",
-        "description": "Goes through the source's mapping. Signed hooks are checked on the raw bytes before anything is parsed. Bad records go to quarantine.",
-        "security": [{"key": []}, {}],
+        "description": "Each goes through the source's mapping: a record a line, or one JSON document. Bad records go to quarantine.",
+        "security": [{"key": []}],
         "parameters": [
             {
                 "name": "source",
@@ -118,14 +125,12 @@ def _post_source() -> dict[str, Any]:
                 "description": "The name in `[sources.<name>]`.",
                 "schema": {"type": "string"},
             },
+            *_wishes("quarantine"),
             _ENCODING,
         ],
         "requestBody": {
             "required": True,
-            "content": {
-                name: {"schema": {}}
-                for name in ("application/json", "application/x-ndjson", "text/plain", "application/octet-stream")
-            },
+            "content": {"application/json": {"schema": {}}, "application/x-ndjson": {"schema": {"type": "string"}}},
         },
         "responses": {"200": _ACCEPTED, **_REFUSALS},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,12 +73,14 @@ def send(
 
 def _send_body(client: Client, body: bytes, source: str | None, on_invalid: str) -> dict[str, Any]:
     path = f"/v1/in/{source}" if source else "/v1/events"
+    # Records without an id get one from this key, the same in every attempt: a repeat after a lost answer is stored once.
     response = client.request(
         "POST",
         path,
         content=body,
         params={} if source else {"on_invalid": on_invalid},
-        headers={"Content-Type": "application/x-ndjson"},
+        headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": secrets.token_hex(16)},
+        is_repeatable=True,
     )
     answer: dict[str, Any] = msgspec.json.decode(response.content)
     return answer

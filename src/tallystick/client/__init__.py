@@ -8,8 +8,8 @@ attempt, so a retry is stored once.
 """
 
 from tallystick.client.async_client import AsyncClient
-from tallystick.client.problem import ProblemError
+from tallystick.client.problem import ProblemError, UnavailableError
 from tallystick.client.sync_client import Client
 from tallystick.client.wire import Answer, Receipt
 
-__all__ = ["Answer", "AsyncClient", "Client", "ProblemError", "Receipt"]
+__all__ = ["Answer", "AsyncClient", "Client", "ProblemError", "Receipt", "UnavailableError"]

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
-import msgspec
 
 from tallystick.client import wire
-from tallystick.client.problem import UnavailableError, problem_from
+from tallystick.client.retry import Attempts
 from tallystick.client.wire import Answer
 
 
@@ -44,45 +42,41 @@ class AsyncClient:
             content=wire.encode_events(events),
             params={"on_invalid": on_invalid},
             headers={"Content-Type": "application/x-ndjson"},
+            is_repeatable=True,
         )
-        return msgspec.json.decode(response.content, type=Answer)
+        return wire.decode(response, Answer)
 
     async def search(self, query: str = "", *, limit: int | None = None, **fields: Any) -> AsyncIterator[dict[str, Any]]:
         """Events that match, newest first; at most ``limit`` of them."""
         params = wire.search_params(query, fields)
         left = limit
-        while True:
+        while left != 0:
             if left is not None:
                 params["limit"] = str(min(left, 1000))
-            page = msgspec.json.decode((await self.request("GET", "/v1/events", params=params)).content)
-            for event in page["events"]:
+            page = wire.decode(await self.request("GET", "/v1/events", params=params), wire.Page)
+            for event in page.events:
                 yield event
-            left = left - len(page["events"]) if left is not None else None
-            if not page.get("next") or left == 0:
+            left = left - len(page.events) if left is not None else None
+            if not page.next:
                 return
-            params["cursor"] = page["next"]
+            params["cursor"] = page.next
 
-    async def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One call, repeated with backoff while the server is away or asks to slow down."""
-        deadline = time.monotonic() + self._patience_s
-        attempt = 0
+    async def request(self, method: str, path: str, *, is_repeatable: bool | None = None, **options: Any) -> httpx.Response:
+        """One call, repeated with backoff while the server is away or asks to slow down (`retry` has the rules).
+
+        ``is_repeatable``: doing it twice is as good as once; None: as the method says. Raises ProblemError, UnavailableError.
+        """
+        attempts = Attempts(self.url, method, self._patience_s, is_repeatable=is_repeatable)
         while True:
-            advice_s, reason = 0.0, ""
             try:
                 response = await self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
+                pause_s: float | None = attempts.after_error(error)
             else:
-                if response.status_code < 400:
-                    return response
-                if response.status_code not in wire.RETRY_STATUSES:
-                    raise problem_from(response.status_code, response.content)
-                advice_s, reason = wire.retry_after_s(response), str(problem_from(response.status_code, response.content))
-            pause_s = wire.pause_s(attempt, advice_s)
-            if time.monotonic() + pause_s > deadline:
-                raise UnavailableError(reason, place=self.url, hint="Is the server up? See `tallystick status`")
+                pause_s = attempts.after_answer(response, response.content)
+            if pause_s is None:
+                return response
             await asyncio.sleep(pause_s)
-            attempt += 1
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -22,7 +22,7 @@ class ProblemError(TerminalError):
 
 
 class UnavailableError(TransientError):
-    """The server could not be reached, or asked to slow down, until the client's patience ended."""
+    """No answer, or none but "later", until the client's patience ended; or an answer that was lost and must not be repeated."""
 
     code = "unavailable"
 
@@ -41,6 +41,6 @@ def problem_from(status: int, body: bytes) -> ProblemError:
 def _place(errors: Any) -> str | None:
     if not isinstance(errors, list) or not errors:
         return None
-    first = errors[0]
+    first = errors[0] if isinstance(errors[0], dict) else {}
     more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
     return f"line {first.get('line')}, {first.get('pointer') or 'whole record'}: {first.get('message')}{more}"

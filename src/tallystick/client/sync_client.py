@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ import msgspec
 
 from tallystick.client import wire
 from tallystick.client.problem import UnavailableError, problem_from
+from tallystick.client.retry import Attempts
 from tallystick.client.wire import Answer
 
 
@@ -50,68 +52,73 @@ class Client:
             content=body,
             params={"on_invalid": on_invalid},
             headers={"Content-Type": "application/x-ndjson"},
+            is_repeatable=True,
         )
-        return msgspec.json.decode(response.content, type=Answer)
+        return wire.decode(response, Answer)
 
     def search(self, query: str = "", *, limit: int | None = None, **fields: Any) -> Iterator[dict[str, Any]]:
         """Events that match, newest first, page after page; at most ``limit`` of them."""
         params = wire.search_params(query, fields)
         left = limit
-        while True:
+        while left != 0:
             if left is not None:
                 params["limit"] = str(min(left, 1000))
-            page = msgspec.json.decode(self.request("GET", "/v1/events", params=params).content)
-            yield from page["events"]
-            left = left - len(page["events"]) if left is not None else None
-            if not page.get("next") or left == 0:
+            page = wire.decode(self.request("GET", "/v1/events", params=params), wire.Page)
+            yield from page.events
+            left = left - len(page.events) if left is not None else None
+            if not page.next:
                 return
-            params["cursor"] = page["next"]
+            params["cursor"] = page.next
 
     def get(self, path: str, **params: Any) -> Any:
         """Read one JSON document."""
-        return msgspec.json.decode(self.request("GET", path, params=wire.search_params("", params)).content)
+        return wire.decode(self.request("GET", path, params=wire.search_params("", params)), Any)
 
     def post(self, path: str, document: Any = None, **params: Any) -> Any:
-        """Post one JSON document and read the answer."""
+        """Post one JSON document and read the answer; None when it is empty. Not repeated when its answer is lost."""
         content = msgspec.json.encode(document if document is not None else {})
-        options = {"params": wire.search_params("", params), "headers": {"Content-Type": "application/json"}}
-        return msgspec.json.decode(self.request("POST", path, content=content, **options).content or b"null")
+        headers = {"Content-Type": "application/json"}
+        response = self.request("POST", path, content=content, params=wire.search_params("", params), headers=headers)
+        return wire.decode(response, Any) if response.content else None
 
     def stream(self, path: str, **params: Any) -> Iterator[str]:
-        """Lines of a streamed answer (export, tail), as they arrive."""
-        with self._http.stream("GET", path, params=wire.search_params("", params), timeout=None) as response:
-            if response.status_code >= 400:
-                raise problem_from(response.status_code, response.read())
+        """Lines of a streamed answer (export, tail), as they arrive. Raises ProblemError, UnavailableError."""
+        with self._streamed(path, params) as response:
             yield from response.iter_lines()
 
     def stream_bytes(self, path: str, **params: Any) -> Iterator[bytes]:
-        """The bytes of a streamed answer, as they arrive."""
-        with self._http.stream("GET", path, params=wire.search_params("", params), timeout=None) as response:
-            if response.status_code >= 400:
-                raise problem_from(response.status_code, response.read())
+        """The bytes of a streamed answer, as they arrive. Raises ProblemError, UnavailableError."""
+        with self._streamed(path, params) as response:
             yield from response.iter_bytes()
 
-    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One call, repeated with backoff while the server is away or asks to slow down."""
-        deadline = time.monotonic() + self._patience_s
-        attempt = 0
+    @contextmanager
+    def _streamed(self, path: str, params: dict[str, Any]) -> Iterator[httpx.Response]:
+        try:
+            with self._http.stream("GET", path, params=wire.search_params("", params), timeout=None) as response:
+                if not response.is_success:
+                    raise problem_from(response.status_code, response.read())
+                yield response
+        except httpx.TransportError as error:
+            raise UnavailableError(
+                f"{type(error).__name__}: {error}", place=self.url, hint="The answer is not whole; ask again"
+            ) from error
+
+    def request(self, method: str, path: str, *, is_repeatable: bool | None = None, **options: Any) -> httpx.Response:
+        """One call, repeated with backoff while the server is away or asks to slow down (`retry` has the rules).
+
+        ``is_repeatable``: doing it twice is as good as once; None: as the method says. Raises ProblemError, UnavailableError.
+        """
+        attempts = Attempts(self.url, method, self._patience_s, is_repeatable=is_repeatable)
         while True:
-            advice_s, reason = 0.0, ""
             try:
                 response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
+                pause_s: float | None = attempts.after_error(error)
             else:
-                if response.status_code < 400:
-                    return response
-                if response.status_code not in wire.RETRY_STATUSES:
-                    raise problem_from(response.status_code, response.content)
-                advice_s, reason = wire.retry_after_s(response), str(problem_from(response.status_code, response.content))
-            pause_s = wire.pause_s(attempt, advice_s)
-            if time.monotonic() + pause_s > deadline:
-                raise UnavailableError(reason, place=self.url, hint="Is the server up? See `tallystick status`")
+                pause_s = attempts.after_answer(response, response.content)
+            if pause_s is None:
+                return response
             time.sleep(pause_s)
-            attempt += 1
 
     def close(self) -> None:
         self._http.close()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import secrets
 import time
-import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
-from tallystick.errors import TallystickError
+from tallystick.client.problem import ProblemError
+from tallystick.errors import ConfigError
+from tallystick.event.ids import IdMaker
 
-RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+T = TypeVar("T")
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -39,16 +41,27 @@ class Answer(msgspec.Struct, frozen=True):
     ids: list[str] = []
 
 
-def make_id() -> str:
-    """A UUIDv7 (RFC 9562): 48 bits of milliseconds, then random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
-    return str(uuid.UUID(int=value))
+class Page(msgspec.Struct, frozen=True):
+    """One page of a search."""
+
+    events: list[dict[str, Any]]
+    next: str | None = None
+
+
+def decode(response: httpx.Response, kind: type[T]) -> T:
+    """The body of an answer. Raises ProblemError when it is not what a Tallystick server sends."""
+    try:
+        return msgspec.json.decode(response.content, type=kind)
+    except msgspec.MsgspecError as error:
+        detail = f"the answer is none of a Tallystick server: {error}"
+        raise ProblemError(response.status_code, {"detail": detail, "code": "answer_unreadable"}) from error
 
 
 def encode_events(events: Iterable[Mapping[str, Any]]) -> bytes:
     """NDJSON with an id in every event, so that the same bytes can be sent again."""
-    return msgspec.json.Encoder().encode_lines([{"id": make_id(), **event} for event in events])
+    given = list(events)
+    ids = IdMaker(time.time_ns() // 1_000_000).make(len(given))
+    return msgspec.json.Encoder().encode_lines([{"id": made, **event} for made, event in zip(ids, given, strict=True)])
 
 
 def headers(key: str) -> dict[str, str]:
@@ -57,18 +70,27 @@ def headers(key: str) -> dict[str, str]:
 
 
 def settings_from_environment(url: str | None, key: str | None) -> tuple[str, str]:
-    """Fill what is missing from TALLYSTICK_URL and TALLYSTICK_KEY. Raises TallystickError when no key is to be had."""
+    """Fill what is missing from TALLYSTICK_URL and TALLYSTICK_KEY. Raises ConfigError when they are of no use."""
     url = url or os.environ.get("TALLYSTICK_URL") or "http://127.0.0.1:8420"
     key = key or os.environ.get("TALLYSTICK_KEY")
     if not key:
-        raise TallystickError("no key given", hint="Pass one, or set TALLYSTICK_KEY")
+        raise ConfigError("no key given", hint="Pass one, or set TALLYSTICK_KEY")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigError("the key given is none: it holds blanks or other odd characters", hint="A key looks like ts_…_…")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"{url!r} is no address of a server", hint="Write http://127.0.0.1:8420")
     return url.rstrip("/"), key
 
 
 def retry_after_s(response: httpx.Response) -> float:
-    """The server's advice in seconds; 0 when it gave none."""
+    """The server's advice in seconds; 0 when it gave none. A proxy's date (RFC 9110 section 10.2.3) counts from now."""
     value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdigit() else 0.0
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0
 
 
 def pause_s(attempt: int, advice_s: float) -> float:

@@ -98,4 +98,4 @@ def _send(client: Client, source: str, records: list[Told]) -> None:
     else:
         body = encoder.encode_lines([told.record for told in records])
         path = f"/v1/in/{source}"
-    client.request("POST", path, content=body, headers={"Content-Type": "application/x-ndjson"})
+    client.request("POST", path, content=body, headers={"Content-Type": "application/x-ndjson"}, is_repeatable=True)

@@ -130,10 +130,10 @@ class SourceDoor(_Door):
         if plan.mapping is None:
             raise Problem(404, "not_found", "there is no such source")
         wishes = _Wishes.of(scope, plan.on_invalid)
-        media = media_type(headers, default=b"application/x-ndjson")
+        media, key = media_type(headers, default=b"application/x-ndjson"), idempotency_key(headers)
         body = await self.bodies.read(headers, receive)
         peer = scope["client"][0] if scope.get("client") else ""
-        draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, peer=peer)
+        draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, idempotency_key=key, peer=peer)
         await self.service.map_records(draft, split_records(body, media, peer))
         return await self._commit(draft, wishes)
 

@@ -250,9 +250,7 @@ class IntakeService:
     def _encode(self, draft: Draft, part: _Part) -> None:
         """Step 4 for one tenant. Events whose line is too long become bad."""
         if draft.idempotency_key:
-            for position, event in zip(part.positions, part.events, strict=True):
-                if event.id is UNSET:
-                    event.id = f"{draft.idempotency_key}:{draft.lines[position]}"
+            self._name(draft, part)
         has_sent_ids = any(event.id is not UNSET for event in part.events)
         stamp = Stamp(
             tenant=part.tenant.name,
@@ -274,6 +272,13 @@ class IntakeService:
             nothing: list[bytes | None] = [None] * len(lines)
             part.batch = TenantBatch(part.tenant, lines, nothing, nothing, prefix)
             part.made_ids = [str(event.id) for event in part.events]
+
+    def _name(self, draft: Draft, part: _Part) -> None:
+        """Give ids by the sender's key: the number of the line, or of the event where one record may become several."""
+        is_mapped = draft.plan.mapping is not None
+        for position, event in zip(part.positions, part.events, strict=True):
+            if event.id is UNSET:
+                event.id = f"{draft.idempotency_key}:{position + 1 if is_mapped else draft.lines[position]}"
 
     def _digest(self, part: _Part, lines: list[bytes], prefix: str) -> None:
         """The batch of a part in which the sender named some or all ids."""

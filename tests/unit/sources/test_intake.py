@@ -299,3 +299,11 @@ def test_unknown_sources_are_not_found(rig: Rig) -> None:
     """By name, with the name."""
     with pytest.raises(NotFoundError, match="nosuch"):
         rig.service.plan("nosuch")
+
+
+async def test_an_idempotency_key_names_mapped_events_by_their_number(rig: Rig) -> None:
+    """One record may become several events, so lines would not tell them apart; a repeat is a duplicate here too."""
+    body = b"\n" + ndjson({"message": "one"}, {"message": "two"})
+    for accepted in (2, 0):
+        assert (await rig.accept("/v1/in/open", body, headers=[("idempotency-key", "K")]))["accepted"] == accepted
+    assert [found["id"] for found in rig.events()] == ["K:1", "K:2"]
