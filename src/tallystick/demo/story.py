@@ -142,7 +142,14 @@ def _discovery(wednesday: datetime) -> Iterator[Told]:
         targets=[{"type": "user", "id": PRIYA.id, "name": PRIYA.name}],
         context={"ip": AOIFE.ip},
     )
-    yield okta_event(at(9, 46), AOIFE, "user.password.reset", AOIFE.ip, "Dublin office, IE")
+    yield okta_event(
+        at(9, 46),
+        AOIFE,
+        "user.password.reset",
+        AOIFE.ip,
+        "Dublin office, IE",
+        targets=[{"type": "user", "id": PRIYA.id, "name": PRIYA.name}],
+    )
     yield github_record(at(10, 2), AOIFE.github, "public_key.delete", AOIFE.ip, repo="northwind/infra", title="ci-mirror")
     yield app_event(
         at(10, 20),
