@@ -89,5 +89,8 @@ def run() -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:
+        fail(f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else ""))
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

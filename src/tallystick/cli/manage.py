@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tallystick.cli.connect import connect
 from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, print_json, print_rows, wants_json
-from tallystick.client import Client
 
 keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 tenants_app = typer.Typer(help="Tenants: make, list.", no_args_is_help=True)
@@ -56,7 +56,7 @@ def create_key(
       tallystick keys create --owner payments -p ingest -t acme
     """
     document = {"owner": owner, "purpose": purpose, "permissions": permission, "tenants": tenant or [], "expires_at": expires}
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         made = client.post("/v1/keys", {name: value for name, value in document.items() if value not in (None, "")})
     _done(made, json, f"{made.get('secret') or made.get('key')}\nKeep it now: it is not shown again.")
 
@@ -64,7 +64,7 @@ def create_key(
 @keys_app.command("list")
 def list_keys(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """List keys, never their secrets."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = _items(client.get("/v1/keys"), "keys")
     print_rows(
         rows, ("id", "owner", "purpose", "tenants", "permissions", "expires_at", "last_used_at"), is_json=json, empty="No keys."
@@ -74,7 +74,7 @@ def list_keys(url: UrlOption = None, key: KeyOption = None, json: JsonOption = F
 @keys_app.command("revoke")
 def revoke_key(id: str, url: UrlOption = None, key: KeyOption = None) -> None:
     """Revoke a key; it stops working within five seconds."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         client.request("DELETE", f"/v1/keys/{id}")
     console.print(f"revoked {id}")
 
@@ -82,7 +82,7 @@ def revoke_key(id: str, url: UrlOption = None, key: KeyOption = None) -> None:
 @tenants_app.command("create")
 def create_tenant(name: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Make a tenant. Its handle, the name in origins and URLs, is fixed now."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         made = client.post("/v1/tenants", {"name": name})
     _done(made, json, f"{made['name']}  {made['handle']}")
 
@@ -90,7 +90,7 @@ def create_tenant(name: str, url: UrlOption = None, key: KeyOption = None, json:
 @tenants_app.command("list")
 def list_tenants(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """List tenants and their handles."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = _items(client.get("/v1/tenants"), "tenants")
     print_rows(rows, ("name", "handle", "created_at"), is_json=json, empty="No tenants.")
 
@@ -98,14 +98,14 @@ def list_tenants(url: UrlOption = None, key: KeyOption = None, json: JsonOption 
 @destinations_app.command("list")
 def list_destinations(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """List destinations and their state."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = _items(client.get("/v1/destinations"), "destinations")
     print_rows(rows, ("name", "type", "guarantee", "state", "reason", "pending"), is_json=json, empty="No destinations.")
 
 
 def _destination_verb(verb: str, help_text: str) -> None:
     def call(name: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
-        with Client(url, key) as client:
+        with connect(url, key) as client:
             _done(client.post(f"/v1/destinations/{name}/{verb}"), json, f"{name}: {verb} done")
 
     call.__doc__ = help_text
@@ -128,7 +128,7 @@ def replay_destination(
     json: JsonOption = False,
 ) -> None:
     """Send a range of a tenant's events to a destination again."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         made = client.post(f"/v1/destinations/{name}/replay", {"tenant": tenant, "first_index": first, "last_index": last})
     _done(made, json, f"{name}: replaying {tenant} {first}-{last}")
 
@@ -142,7 +142,7 @@ def list_dead_letters(
     json: JsonOption = False,
 ) -> None:
     """List dead letters with their reasons."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = _items(client.get("/v1/dead-letters", destination=destination, tenant=tenant), "dead_letters")
     print_rows(
         rows, ("id", "destination", "tenant", "index", "reason", "attempts", "state"), is_json=json, empty="No dead letters."
@@ -152,14 +152,14 @@ def list_dead_letters(
 @dead_letters_app.command("show")
 def show_dead_letter(id: str, url: UrlOption = None, key: KeyOption = None) -> None:
     """Print one dead letter with its event and the destination's reply."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         print_json(client.get(f"/v1/dead-letters/{id}"))
 
 
 @dead_letters_app.command("replay")
 def replay_dead_letter(id: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Send one dead letter again; doing it twice sends it once."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         _done(client.post(f"/v1/dead-letters/{id}/replay"), json, f"replaying {id}")
 
 
@@ -172,7 +172,7 @@ def discard_dead_letter(
     json: JsonOption = False,
 ) -> None:
     """Give one dead letter up. The account keeps it, with your reason."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         _done(client.post(f"/v1/dead-letters/{id}/discard", {"reason": reason}), json, f"discarded {id}")
 
 
@@ -185,7 +185,7 @@ def list_quarantine(
     json: JsonOption = False,
 ) -> None:
     """List quarantined records with their reasons."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         rows = _items(client.get("/v1/quarantine", source=source, tenant=tenant), "records")
     print_rows(rows, ("id", "tenant", "source", "code", "message", "state"), is_json=json, empty="The quarantine is empty.")
 
@@ -193,12 +193,12 @@ def list_quarantine(
 @quarantine_app.command("show")
 def show_quarantined(id: str, url: UrlOption = None, key: KeyOption = None) -> None:
     """Print one quarantined record."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         print_json(client.get(f"/v1/quarantine/{id}"))
 
 
 @quarantine_app.command("replay")
 def replay_quarantined(id: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
     """Try a quarantined record again, for example after its mapping was fixed."""
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         _done(client.post(f"/v1/quarantine/{id}/replay"), json, f"replayed {id}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from tallystick.cli.connect import connect
 from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, print_json, print_table, safe, wants_json
-from tallystick.client import Client
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def status(url: UrlOption = None, key: KeyOption = None, json: JsonOption = Fals
 
       tallystick status --json | jq .destinations
     """
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         page = client.get("/v1/status")
     if wants_json(json):
         print_json(page)

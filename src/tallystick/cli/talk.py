@@ -13,6 +13,7 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.text import Text
 
+from tallystick.cli.connect import connect
 from tallystick.cli.output import (
     JsonOption,
     KeyOption,
@@ -122,7 +123,7 @@ def search(
       tallystick search 'action:role.* AND outcome:denied' --last 24h
       tallystick search 'actor.id:u_17 ip:10.0.0.0/8' --tenant acme --json
     """
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         found = client.search(query, limit=limit, tenant=tenant, order=order, from_=f"-{last}" if last else None)
         if wants_json(json):
             for event in found:
@@ -162,7 +163,7 @@ def tail(
 
       tallystick tail 'outcome:denied'
     """
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         params = {"query": query or None, "tenant": tenant}
         for line in client.stream("/v1/tail", **params):
             if not line.startswith("data:"):
@@ -190,7 +191,7 @@ def explain(
 
       tallystick explain 0191e2c4-7b1a-7c3d-9e5f-000000000001
     """
-    with Client(url, key) as client:
+    with connect(url, key) as client:
         document = client.get(f"/v1/events/{id}/explain", tenant=tenant)
     if wants_json(json):
         print_json(document)
@@ -229,7 +230,7 @@ def export(
       tallystick export --last 24h -o yesterday.jsonl
       tallystick export 'action:invoice.*' --format csv > invoices.csv
     """
-    with Client(url, key) as client, _progress() as progress:
+    with connect(url, key) as client, _progress() as progress:
         task = progress.add_task("export", total=None)
         params = {"query": query or None, "format": format, "tenant": tenant, "from_": f"-{last}" if last else None}
         sink = output.open("wb") if output else sys.stdout.buffer
