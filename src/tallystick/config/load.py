@@ -35,7 +35,8 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
             raise ConfigError(f"cannot read the configuration: {error.strerror}", place=str(path)) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             line = re.search(r"at line (\d+)", str(error))
-            place = f"{path}:{line[1]}" if line else str(path)
+            last = len(data.rstrip(b"\n").split(b"\n"))
+            place = f"{path}:{line[1] if line else last if 'end of document' in str(error) else 1}"
             raise ConfigError(f"the configuration is not valid TOML: {error}", place=place) from error
     for key in ("path", "hash"):
         if key in raw:
@@ -53,7 +54,11 @@ def decode_table(config: Config, section: str, name: str, table: dict[str, Any],
     """Check one plug-in table, for example ``destinations`` ``lake``, without its ``type``. Raises ConfigError."""
     path = Path(config.path) if config.path else None
     data = _text_of(path)
-    values = {key: resolve_secret(value, path) for key, value in table.items() if key != "type"}
+    values = {
+        key: resolve_secret(value, path, place_of(config, f"{section}.{name}.{key}")) if isinstance(value, dict) else value
+        for key, value in table.items()
+        if key != "type"
+    }
     return _convert(values, kind, path, data, prefix=f"{section}.{name}")
 
 
@@ -63,26 +68,34 @@ def place_of(config: Config, dotted: str) -> str:
     return _locate(path, _text_of(path), dotted)
 
 
-def resolve_secret(value: Any, path: Path | None) -> Any:
-    """``{env = "NAME"}`` and ``{file = "PATH"}`` become the text they name. Raises ConfigError when it is missing."""
+def resolve_secret(value: Any, path: Path | None, place: str) -> Any:
+    """``{env = "NAME"}`` and ``{file = "PATH"}`` become the text they name. Raises ConfigError at ``place`` when it is missing."""
     if not isinstance(value, dict) or len(value) != 1:
         return value
     if isinstance(value.get("env"), str):
-        try:
-            return os.environ[value["env"]]
-        except KeyError as error:
+        secret = os.environ.get(value["env"], "")
+        if not secret:
             raise ConfigError(
-                f"the environment variable {value['env']} is not set", place=str(path), hint="Set it before the start"
-            ) from error
+                f"the environment variable {value['env']} is not set, or empty", place=place, hint="Set it before the start"
+            )
+        return secret
     if isinstance(value.get("file"), str):
-        source = (path.resolve().parent if path else Path.cwd()) / value["file"]
-        try:
-            if source.stat().st_mode & 0o004:
-                raise ConfigError("the secret file can be read by everyone", place=str(source), hint="chmod 600 it")
-            return source.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ConfigError(f"cannot read the secret file: {error.strerror}", place=str(source)) from error
+        return _read_secret((path.resolve().parent if path else Path.cwd()) / value["file"], place)
     return value
+
+
+def _read_secret(source: Path, place: str) -> str:
+    try:
+        if source.stat().st_mode & 0o004:
+            raise ConfigError(f"the secret file {source} can be read by everyone", place=place, hint="chmod 600 it")
+        secret = source.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"cannot read the secret file {source}: {error.strerror}", place=place) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the secret file {source} is not UTF-8 text", place=place) from error
+    if not secret:
+        raise ConfigError(f"the secret file {source} is empty", place=place)
+    return secret
 
 
 def _text_of(path: Path | None) -> bytes:
@@ -124,7 +137,7 @@ def _locate(path: Path | None, data: bytes, dotted: str) -> str:
     """``file:line`` of a dotted key: the last table header that leads to it, then the key."""
     if path is None:
         return "the command line or the environment"
-    parts = [part for part in dotted.split(".") if part]
+    parts = [part for part in re.sub(r"\[\d+\]", "", dotted).split(".") if part]
     line = 0
     section: list[str] = []
     for number, text in enumerate(data.decode("utf-8", "replace").split("\n"), 1):

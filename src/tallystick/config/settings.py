@@ -167,6 +167,10 @@ class IngestLimits(Settings, frozen=True):
     connections: Annotated[int, Meta(description="Open connections in all.", ge=1)] = 2_048
     connections_per_address: Annotated[int, Meta(description="Open connections from one address.", ge=1)] = 1_024
 
+    def __post_init__(self) -> None:
+        if not 1_024 <= self.event.bytes <= 2**20:
+            raise ValueError(f"event = {self.event.text!r} is not between 1KiB and 1MiB")
+
 
 class QuerySettings(Settings, frozen=True):
     """`[query]`"""

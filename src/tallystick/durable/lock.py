@@ -25,7 +25,7 @@ class RoleLock:
         self._fd = -1
 
     def acquire(self) -> int:
-        """Take the lock and raise the epoch durably; returns the epoch. Raises LockedError at once when it is held."""
+        """Take the lock and raise the epoch durably; returns the epoch. Raises LockedError at once when it is held, OSError."""
         make_dir(self.path.parent)
         while True:
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -41,10 +41,15 @@ class RoleLock:
             if _same_file(fd, self.path):
                 break
             os.close(fd)
-        text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
-        self.epoch = (int(text) if text.isdigit() else 0) + 1
-        write_all(fd, f"{self.epoch:020d}\n".encode(), 0)
-        sync_data(fd)
+        try:
+            text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+            self.epoch = (int(text) if text.isdigit() else 0) + 1
+            # A crash before the sync returned may repeat this epoch: the role had not begun to write under it.
+            write_all(fd, f"{self.epoch:020d}\n".encode(), 0)
+            sync_data(fd)
+        except OSError:
+            os.close(fd)
+            raise
         self._fd = fd
         return self.epoch
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tallystick.config import Config, load_config
-from tallystick.errors import ConfigError
+from tallystick.errors import ConfigError, TallystickError
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.evidence.receipt import receipt_key_name
 from tallystick.evidence.statement import statement_key_name
@@ -124,11 +124,18 @@ def check_listen(config: Config) -> None:
 def _on_ready(installation: Installation, admin: AdminKey, hooks: StartHooks, *, is_story_wanted: bool) -> None:
     url = base_url(installation.config)
     if is_story_wanted and admin.secret:
-        threading.Thread(target=hooks.tell_story, args=(url, admin.secret), name="story", daemon=True).start()
+        threading.Thread(target=_tell_story, args=(hooks, url, admin.secret), name="story", daemon=True).start()
     login = None
     if admin.key_id:
         login = f"{url}/login?code={hooks.issue_login(installation.data_dir, admin.key_id)}"
     hooks.announce(url, login, admin.path, admin.secret)
+
+
+def _tell_story(hooks: StartHooks, url: str, secret: str) -> None:
+    try:
+        hooks.tell_story(url, secret)
+    except (OSError, TallystickError) as error:
+        log.error("the story was not told to its end; the next start goes on with it", error=str(error))
 
 
 def _is_ready(config: Config) -> bool:
