@@ -12,7 +12,7 @@ import pytest
 
 from tallystick.errors import NotFoundError
 from tallystick.evidence.account import AccountLog
-from tallystick.evidence.heads import Head, Heads
+from tallystick.evidence.heads import Heads
 from tallystick.evidence.manifest import Manifest, indexes_digest, manifest_key_name, sign_manifest
 from tallystick.evidence.origin import event_origin, tree_dir
 from tallystick.evidence.verify.absence import Excuses
@@ -257,11 +257,9 @@ def test_expiry_excuses_only_what_stands_to_reason(installation: Installation, l
 
 def test_plausible_expiry_excuses_its_ranges() -> None:
     """With policy and heartbeats that bear it out, an expiry is believed; each thing that contradicts it makes it a problem."""
-    head = Head("s/log/h", 20, bytes(32), "", 0)
-
     def doubts(**changes: Any) -> list[str]:
         view = RootView(
-            quotes={"h": Quotes([2], [20], [head]), "h/account": Quotes([8], [1], [head])},
+            quotes={"h": Quotes([2], [20], [bytes(32)]), "h/account": Quotes([8], [1], [bytes(32)])},
             beats=[
                 (1, "2026-01-01T00:00:00Z"),
                 (3, "2026-01-01T00:01:00Z"),

@@ -247,11 +247,9 @@ class _Verification:
             self.report.not_proven.append(f"signer of {head.origin}: the root log has not introduced its key yet")
         quotes = self.view.quotes.get(name)
         if len(self.report.problems) == before and quotes is not None:
-            for quoted in quotes.heads:
-                if tree.root(quoted.size) != quoted.root:
-                    self.report.fail(
-                        f"the tree does not extend the head over {quoted.size} that the root log quotes", str(tree.dir)
-                    )
+            for size, root in zip(quotes.sizes, quotes.roots, strict=True):
+                if tree.root(size) != root:
+                    self.report.fail(f"the tree does not extend the head over {size} that the root log quotes", str(tree.dir))
                     break
         if "/" not in name:
             self.trees[name] = EventTree(tree, head)

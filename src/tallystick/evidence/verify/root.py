@@ -24,11 +24,11 @@ _PIECE = 4096
 
 @dataclass(slots=True)
 class Quotes:
-    """What the root log says of one tree, in its order: places of `checkpoint` entries, sizes, and the heads themselves."""
+    """What the root log says of one tree, in its order: places of `checkpoint` entries, and the quoted sizes and roots."""
 
     places: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
-    heads: list[Head] = field(default_factory=list)
+    roots: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -40,6 +40,28 @@ class RootView:
     beats: list[tuple[int, str]] = field(default_factory=list)
     policies: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     mark: int = 0
+
+    def take(self, number: int, entry: dict[str, Any]) -> None:
+        """Believe entry ``number``, whose hash is the tree's leaf. Raises IntegrityError, CheckpointError, KeyError, TypeError."""
+        kind = entry["type"]
+        if kind == "key":
+            key = parse_vkey(entry["vkey"])
+            if key.name != entry["name"]:
+                raise IntegrityError("a key entry names another key than it holds")
+            self.keys.setdefault(key.name, []).append(key)
+        elif kind == "checkpoint":
+            checkpoint = open_checkpoint(entry["note"], self.keys.get(entry["origin"], []))
+            quotes = self.quotes.setdefault(tree_name(checkpoint.origin), Quotes())
+            if checkpoint.origin != entry["origin"] or (quotes.sizes and checkpoint.size < quotes.sizes[-1]):
+                raise IntegrityError("a quoted head is of another log, or smaller than one quoted before")
+            quotes.places.append(number)
+            quotes.sizes.append(checkpoint.size)
+            quotes.roots.append(checkpoint.root)
+            self.mark = max(self.mark, int(entry["mark"]))
+        elif kind == "heartbeat":
+            self.beats.append((number, str(entry["at"])))
+        elif kind == "policy":
+            self.policies.append((number, dict(entry["classes"])))
 
     def sealed_after(self, name: str, index: int) -> str | None:
         """A time before which leaf ``index`` was not quoted yet: the last heartbeat before its first quoted head."""
@@ -76,7 +98,7 @@ def read_root(directory: Path, head: Head, tree: TreeFiles, report: Report) -> R
     view = RootView()
     for number, line in checked_entries(directory, head.size, tree, report):
         try:
-            _take(view, number, read_entry(line, ROOT_TYPES))
+            view.take(number, read_entry(line, ROOT_TYPES))
         except (TallystickError, KeyError, TypeError) as error:
             report.fail(f"an entry of the root log cannot be believed: {error}", f"{directory}/entries, entry {number}")
     return view
@@ -102,26 +124,3 @@ def checked_entries(directory: Path, size: int, tree: TreeFiles, report: Report)
         report.fail(error.message, error.place or str(directory))
     finally:
         entries.close()
-
-
-def _take(view: RootView, number: int, entry: dict[str, Any]) -> None:
-    kind = entry["type"]
-    if kind == "key":
-        key = parse_vkey(entry["vkey"])
-        if key.name != entry["name"]:
-            raise IntegrityError("a key entry names another key than it holds")
-        view.keys.setdefault(key.name, []).append(key)
-    elif kind == "checkpoint":
-        checkpoint = open_checkpoint(entry["note"], view.keys.get(entry["origin"], []))
-        head = Head(checkpoint.origin, checkpoint.size, checkpoint.root, entry["note"], int(entry["mark"]))
-        quotes = view.quotes.setdefault(tree_name(head.origin), Quotes())
-        if head.origin != entry["origin"] or (quotes.sizes and head.size < quotes.sizes[-1]):
-            raise IntegrityError("a quoted head is of another log, or smaller than one quoted before")
-        quotes.places.append(number)
-        quotes.sizes.append(head.size)
-        quotes.heads.append(head)
-        view.mark = max(view.mark, head.mark)
-    elif kind == "heartbeat":
-        view.beats.append((number, str(entry["at"])))
-    elif kind == "policy":
-        view.policies.append((number, dict(entry["classes"])))
