@@ -1,0 +1,1 @@
+"""From sealed events to destinations: cut, send, settle, account."""

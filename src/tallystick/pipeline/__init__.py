@@ -1,0 +1,1 @@
+"""The composition root: processes, their parts, and the rules of a start."""

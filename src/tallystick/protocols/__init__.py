@@ -1,0 +1,1 @@
+"""Bytes in, records out; no sockets, files or clock."""

@@ -1,0 +1,1 @@
+"""The ways in: doors that take records, and the service that turns them into one commit."""

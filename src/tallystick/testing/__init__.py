@@ -1,0 +1,1 @@
+"""Test doubles for users and developers of plug-ins."""
