@@ -33,7 +33,7 @@ class VerifyOptions:
 
 
 def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) -> Report:
-    """Verify one data directory offline. Raises ConfigError when it is none."""
+    """Verify one data directory offline. Raises ConfigError when it is none, or when what was named cannot be read."""
     if not (options.data / "FORMAT").exists():
         raise ConfigError("this is no Tallystick data directory", place=str(options.data), hint="Name the one with the FORMAT file")
     keys = str(options.keys) if options.keys else None
@@ -44,7 +44,7 @@ def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) ->
     evidence = Evidence(
         config.data_dir,
         public_key=options.public_key or _read(keys_dir / "root.vkey"),
-        remembered=options.heads.read_text("utf-8") if options.heads else read_remembered(keys_dir),
+        remembered=_read_heads(options.heads) if options.heads else read_remembered(keys_dir),
         journal=JournalReader(config.data_dir, store, patience_s=0) if store else None,
         chunks=chunks,
         chunks_closed=closed,
@@ -63,16 +63,26 @@ def _open_keys(path: Path) -> KeyStore | None:
 def _open_chunks(config: Config, store: KeyStore | None) -> tuple[ChunkSource | None, str]:
     """The archive, and why its chunks cannot be opened (empty when they can)."""
     closed = "their keys are not there"
-    if store is not None:
+    is_local = "://" not in config.archive_url
+    if is_local and not Path(config.archive_url).is_dir():
+        closed = ""  # nothing to open, and opening would make the directory; what the catalog counts on is missing then
+    elif store is not None:
         try:
             from tallystick.archive.reader import ChunkSource as OpenedChunks
 
             return OpenedChunks.open(config, store), ""
         except ModuleNotFoundError as error:
             closed = f"{error.name} is not installed; pip install 'tallystick[server]'"
-    if "://" in config.archive_url:
+    if not is_local:
         return None, closed
     return ChunkFiles(Path(config.archive_url), Catalog(config.data_dir / "catalog.sqlite")), closed
+
+
+def _read_heads(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("the file with the signed head cannot be read", place=str(path), hint=str(error)) from error
 
 
 def _read(path: Path) -> str | None:
