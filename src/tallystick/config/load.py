@@ -37,7 +37,8 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
             line = re.search(r"at line (\d+)", str(error))
             last = len(data.rstrip(b"\n").split(b"\n"))
             place = f"{path}:{line[1] if line else last if 'end of document' in str(error) else 1}"
-            raise ConfigError(f"the configuration is not valid TOML: {error}", place=place) from error
+            hint = "A key or table that is there already cannot be given again" if "overwrite" in str(error) else None
+            raise ConfigError(f"the configuration is not valid TOML: {error}", place=place, hint=hint) from error
     for key in ("path", "hash"):
         if key in raw:
             raise ConfigError(f"unknown key `{key}`", place=_locate(path, data, key))

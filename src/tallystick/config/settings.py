@@ -205,6 +205,9 @@ class DestinationSettings(Settings, frozen=True):
     where: Annotated[str | None, Meta(description="Query; other events are counted as filtered by `where`.")] = None
     batch: Annotated[BatchSettings, Meta(description="Borders of a cut.")] = field(default_factory=BatchSettings)
 
+    def check(self) -> None:
+        """What types alone cannot say of a value; opens no connection and makes no file. Raises ConfigError."""
+
 
 class DeliverySettings(Settings, frozen=True):
     """`[delivery]`"""

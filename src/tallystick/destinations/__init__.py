@@ -49,8 +49,17 @@ def read_settings(config: Config) -> dict[str, tuple[type[Destination], Destinat
             raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
         settings = decode_table(config, "destinations", name, table, kind.settings)
         _check_where(config, name, settings)
+        try:
+            root_paths(settings, config.base_dir).check()
+        except ConfigError as error:
+            raise _placed(config, name, error) from error
         found[name] = kind, settings
     return found
+
+
+def _placed(config: Config, name: str, error: ConfigError) -> ConfigError:
+    place = error.place or place_of(config, f"destinations.{name}")
+    return ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint)
 
 
 def _check_where(config: Config, name: str, settings: DestinationSettings) -> None:
@@ -68,8 +77,7 @@ def build_destinations(config: Config) -> dict[str, tuple[Destination, Destinati
         try:
             built[name] = kind(name, root_paths(settings, config.base_dir)), settings
         except ConfigError as error:
-            place = error.place or place_of(config, f"destinations.{name}")
-            raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
+            raise _placed(config, name, error) from error
     return built
 
 

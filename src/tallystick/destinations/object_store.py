@@ -68,6 +68,10 @@ class ObjectStoreSettings(DestinationSettings, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, url=str(base_dir / self.url))
 
+    def check(self) -> None:
+        if self.url.startswith(_SCHEMES):
+            open_store(self)
+
 
 class _Received(msgspec.Struct):
     received_at: str

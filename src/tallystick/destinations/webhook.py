@@ -27,7 +27,7 @@ from msgspec import Meta, field
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import make_encoder
 from tallystick.errors import ConfigError, DestinationUnavailableError
-from tallystick.http.outbound import ForbiddenAddressError, OutboundClient, Reply, check_url
+from tallystick.http.outbound import ForbiddenAddressError, OutboundClient, Reply, check_url, trust_context
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
 SECRET_MIN = 16
@@ -50,6 +50,15 @@ class WebhookSettings(DestinationSettings, frozen=True, kw_only=True):
 
     def rooted(self, base_dir: Path) -> WebhookSettings:
         return self if self.ca is None else msgspec.structs.replace(self, ca=str(base_dir / self.ca))
+
+    def check(self) -> None:
+        check_url(self.url, allow_http=self.allow_private or self.insecure)
+        self.keys()
+        trust_context(self.ca)
+
+    def keys(self) -> list[bytes]:
+        """The keys to sign with, the current one first. Raises ConfigError."""
+        return [read_secret(secret) for secret in (self.secret, self.previous_secret) if secret is not None]
 
 
 STATUS_ANSWERS: tuple[tuple[range, AnswerKind], ...] = (
@@ -89,8 +98,7 @@ class WebhookDestination:
         self.name = name
         self.encoder = make_encoder("json_envelope")
         self._url = check_url(settings.url, allow_http=settings.allow_private or settings.insecure)
-        given = [secret for secret in (settings.secret, settings.previous_secret) if secret is not None]
-        self._secrets = [read_secret(secret) for secret in given]
+        self._secrets = settings.keys()
         self._client = OutboundClient(
             allow_private=settings.allow_private,
             timeout_s=settings.timeout.seconds,

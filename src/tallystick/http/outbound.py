@@ -71,6 +71,16 @@ def check_url(url: str, *, allow_http: bool) -> str:
     return url
 
 
+def trust_context(ca_file: str | None) -> ssl.SSLContext:
+    """TLS 1.2 or newer with the system's authorities, or ``ca_file`` in their place. Raises ConfigError when it cannot be read."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"the CA file cannot be used: {error}", place=ca_file, hint="It holds certificates in PEM") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
 def is_public(text: str) -> bool:
     """Whether an address literal may be connected to (rule 2)."""
     address: _Address = ipaddress.ip_address(text.split("%", 1)[0])
@@ -125,14 +135,9 @@ class OutboundClient:
 
     def __init__(self, *, allow_private: bool, timeout_s: float, connections: int = 8, ca_file: str | None = None) -> None:
         """``ca_file`` is trusted instead of the system's authorities. Raises ConfigError when it cannot be read."""
-        try:
-            context = ssl.create_default_context(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"the CA file cannot be used: {error}", place=ca_file, hint="It holds certificates in PEM") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._timeout_s = timeout_s
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
+            ssl_context=trust_context(ca_file),
             max_connections=connections,
             max_keepalive_connections=connections,
             keepalive_expiry=30.0,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tallystick.config import Config, load_config
+from tallystick.config.load import place_of
 from tallystick.errors import ConfigError, TallystickError
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.evidence.receipt import receipt_key_name
@@ -61,7 +62,7 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     os.umask(0o077)
     configure_logging()
     config = load_config(options.config, overrides_from(options.data, options.keys, options.listen))
-    check_listen(config)
+    check_listen(config, is_given=options.listen is not None)
     check_config(config)
     installation = open_installation(config, create=True)
     for name in server_key_names(installation.server_name):
@@ -101,20 +102,25 @@ def _can_connect(config: Config) -> bool:
     return True
 
 
-def check_listen(config: Config) -> None:
-    """Refuse plain HTTP off loopback unless the operator wrote ``insecure = true``. Raises ConfigError."""
+def check_listen(config: Config, *, is_given: bool = False) -> None:
+    """Refuse plain HTTP off loopback unless the operator wrote ``insecure = true``. Raises ConfigError.
+
+    ``is_given``: the address is the command line's, so no line of the file is to blame.
+    """
+    place = place_of(config, "server.listen") if config.path and not is_given else None
     host, separator, port = config.server.listen.rpartition(":")
     if not separator or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise ConfigError(f"[server] listen = {config.server.listen!r} is no address and port", hint='Write "127.0.0.1:8420"')
+        message = f"[server] listen = {config.server.listen!r} is no address and port"
+        raise ConfigError(message, place=place, hint='Write "127.0.0.1:8420"')
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError as error:
-        raise ConfigError(
-            f"[server] listen = {config.server.listen!r} needs an IP address", hint='Write "127.0.0.1:8420"'
-        ) from error
+        message = f"[server] listen = {config.server.listen!r} needs an IP address"
+        raise ConfigError(message, place=place, hint='Write "127.0.0.1:8420"') from error
     if not is_loopback and config.server.tls is None and not config.server.insecure:
         raise ConfigError(
-            f"{config.server.listen} can be reached from outside and would speak plain HTTP",
+            f"[server] listen = {config.server.listen!r} can be reached from outside and would speak plain HTTP",
+            place=place,
             hint="Set tls = { cert, key }, or insecure = true if something in front of it speaks TLS",
         )
     if not is_loopback and config.server.tls is None:
