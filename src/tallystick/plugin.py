@@ -148,21 +148,3 @@ class Record:
     data: bytes
     line: int = 1
     peer: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What the intake made of one submission, after it is durable. All positions are 0-based."""
-
-    accepted: int
-    duplicates: int
-    filtered: int
-    quarantined: Sequence[Any]
-    receipts: Sequence[Any]
-
-
-class Intake(Protocol):
-    """The one way in for sources other than ``/v1/events``."""
-
-    async def submit(self, source: str, records: Sequence[Record], *, tenant: str | None = None, credential: str = "") -> Accepted:
-        """Map, transform, validate and commit; returns after fdatasync. Raises PushbackError when intake is full."""
