@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from support.generate import numbered
 from support.go import run_verifier
@@ -77,6 +78,45 @@ def test_go_accepts_what_the_server_serves(make_server: Callable[[str], Server],
     directory = tmp_path / logs[0].strip("/")
     done = run_verifier(go_verifier, directory, _log_key(server, tmp_path, logs[0]), directory / "old")
     assert done.returncode != 0
+
+
+def test_verify_recomputes_what_a_running_server_serves(make_server: Callable[[str], Server], tmp_path: Path) -> None:
+    """`verify --url` with key and an older head holds for a growing server; without them, or with less to see, it ends with 5."""
+    server = make_server('[archive]\nmax_age = "1s"\n[seal]\nroot_interval = "200ms"\n').start()
+    server.send_ok(numbered(0, 700))
+    server.drain(700)
+    _wait_quoted(server, 700)
+    heads, key = tmp_path / "seen", str(server.keys / "root.vkey")
+    heads.write_text(server.http.get("/log/root/checkpoint").text)
+    server.send_ok(numbered(700, 800))
+    server.drain(1500)
+    _wait_quoted(server, 1500)
+
+    def verify(*arguments: str, check: int, **environment: str) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(
+            server.cli("verify", "--url", server.url, *arguments, check=check, **environment).stdout
+        )
+        return report
+
+    whole = verify("--public-key", key, "--heads", str(heads), check=0)
+    assert (whole["tier"], whole["problems"], whole["not_proven"]) == ("remembered head", [], [])
+    assert whole["events"] >= 1500
+    bare = verify(check=5)
+    assert [text.partition(":")[0] for text in bare["not_proven"]] == ["signer", "freshness"]
+    made = server.http.post("/v1/keys", json={"owner": "auditor", "permissions": ["verify"]})
+    assert made.status_code in (200, 201), made.text
+    blind = verify("--public-key", key, "--heads", str(heads), check=5, TALLYSTICK_KEY=made.json()["secret"])
+    assert (blind["events"], blind["problems"]) == (0, [])
+    assert any("entries of tallystick.local/log/root are not shown" in text for text in blind["not_proven"])
+    (tmp_path / "forged").write_text(heads.read_text().replace("log/root\n", "log/root\n1", 1))
+    forged = verify("--public-key", key, "--heads", str(tmp_path / "forged"), check=4)
+    assert forged["problems"][0]["place"] == "the remembered head"
+
+
+def _wait_quoted(server: Server, size: int) -> None:
+    """Until the root log quotes a head of the tenant over all of its events."""
+    chained = {"tenant": "default", "chain": "true"}
+    wait_for(lambda: server.http.get(f"/v1/events/e-{size - 1}/proof", params=chained).status_code == 200, "the root log")
 
 
 def _log_key(server: Server, directory: Path, prefix: str) -> str:

@@ -70,3 +70,13 @@ def test_the_server_modules_are_those_of_the_server_extra() -> None:
     owners = packages_distributions()
     found = {owner.lower().replace("_", "-") for module in SERVER_MODULES for owner in owners[module]}
     assert found == names
+
+
+def test_the_base_install_verifies_a_server() -> None:
+    """`verify --url` needs no library of the server; what it is given is checked before anything is asked."""
+    done = run_base("verify", "--url", "http://127.0.0.1:1", "--public-key", "nonsense")
+    assert done.returncode == 2
+    assert "no public key" in done.stderr
+    done = run_base("verify", "--url", "http://127.0.0.1:1", "--data", "data")
+    assert done.returncode == 2
+    assert "--url and --data exclude each other" in done.stderr

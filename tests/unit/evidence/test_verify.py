@@ -257,6 +257,7 @@ def test_expiry_excuses_only_what_stands_to_reason(installation: Installation, l
 
 def test_plausible_expiry_excuses_its_ranges() -> None:
     """With policy and heartbeats that bear it out, an expiry is believed; each thing that contradicts it makes it a problem."""
+
     def doubts(**changes: Any) -> list[str]:
         view = RootView(
             quotes={"h": Quotes([2], [20], [bytes(32)]), "h/account": Quotes([8], [1], [bytes(32)])},
