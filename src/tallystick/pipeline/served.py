@@ -72,7 +72,7 @@ def read_head(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the remembered head cannot be read: {error}", place=str(path)) from error
+        raise ConfigError("the file with the signed head cannot be read", place=str(path), hint=str(error)) from error
 
 
 class HttpFetcher:

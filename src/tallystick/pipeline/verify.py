@@ -18,6 +18,7 @@ from tallystick.evidence.heads import read_remembered
 from tallystick.evidence.verify import ChunkSource, Evidence, Report, verify_data
 from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.role import overrides_from
+from tallystick.pipeline.served import read_head
 from tallystick.privacy.keys import KeyStore
 
 
@@ -44,7 +45,7 @@ def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) ->
     evidence = Evidence(
         config.data_dir,
         public_key=options.public_key or _read(keys_dir / "root.vkey"),
-        remembered=_read_heads(options.heads) if options.heads else read_remembered(keys_dir),
+        remembered=read_head(options.heads) if options.heads else read_remembered(keys_dir),
         journal=JournalReader(config.data_dir, store, patience_s=0) if store else None,
         chunks=chunks,
         chunks_closed=closed,
@@ -76,13 +77,6 @@ def _open_chunks(config: Config, store: KeyStore | None) -> tuple[ChunkSource | 
     if not is_local:
         return None, closed
     return ChunkFiles(Path(config.archive_url), Catalog(config.data_dir / "catalog.sqlite")), closed
-
-
-def _read_heads(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("the file with the signed head cannot be read", place=str(path), hint=str(error)) from error
 
 
 def _read(path: Path) -> str | None:

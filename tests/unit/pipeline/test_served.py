@@ -98,7 +98,7 @@ def test_what_the_command_line_gives_is_checked_first(tmp_path: Path) -> None:
     for text in (vkey, "x" * 5000, str(tmp_path)):
         with pytest.raises(ConfigError, match="no public key"):
             read_public_key(text)
-    with pytest.raises(ConfigError, match="remembered head"):
+    with pytest.raises(ConfigError, match="signed head"):
         read_head(tmp_path / "absent")
     with pytest.raises(ConfigError, match="no address"):
         verify_url(ServedOptions("audit.example.com"), lambda title, done, total: None)
