@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
+import subprocess
+import sys
 import uuid
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -186,3 +192,32 @@ def test_signing_out(server: Server, chromium: Browser) -> None:
     page.goto("/status")
     expect(page.get_by_role("button", name="Sign in")).to_be_visible()
     context.close()
+
+
+def test_the_commands_of_the_integrity_page_work_as_pasted(page: Page, server: Server, tmp_path: Path) -> None:
+    """Each block runs in a shell with nothing but the key: verify and its head, plain curl, and hashes by hand."""
+    page.goto("/integrity")
+    blocks = page.locator("pre.command").all_inner_texts()
+    assert len(blocks) == 4
+    environment = {
+        **os.environ,
+        "TALLYSTICK_KEY": ADMIN_KEY,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+    def paste(block: str) -> tuple[int, str]:
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", block], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode in (0, 5), f"{block}\n{done.stdout}\n{done.stderr}"
+        return done.returncode, done.stdout
+
+    code, first = paste(blocks[0])
+    assert (code, [text.partition(":")[0] for text in json.loads(first)["not_proven"]]) == (5, ["freshness"])
+    code, again = paste(blocks[1])
+    assert (code, json.loads(again)["tier"]) == (0, "remembered head")
+    hashed, leaf = paste(blocks[2])[1].splitlines()[-2:]
+    assert hashed.split()[0] == leaf
+    assert re.fullmatch(r"[0-9a-f]{64} +-\n", paste(blocks[3])[1])
+    line = (tmp_path / "events.jsonl").read_bytes().split(b"\n")[0]
+    assert paste(blocks[3].splitlines()[-1])[1].split()[0] == hashlib.sha256(b"\0" + line).hexdigest()

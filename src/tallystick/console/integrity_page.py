@@ -11,7 +11,8 @@ from litestar.handlers import BaseRouteHandler
 from tallystick.api.caller import Caller, require
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.console.pages import render
-from tallystick.evidence.origin import account_origin, event_origin, root_origin
+from tallystick.console.prove import prove_commands
+from tallystick.evidence.origin import ROOT, account_origin, event_origin, root_origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +35,26 @@ async def show_integrity(request: Request[Any, Any, Any], caller: CallerDep, dep
     require(caller, "read", "verify")
     logs = await deps.reads.run(lambda: _logs(deps, caller))
     scheme = "https" if deps.config.server.tls is not None else "http"
+    url = f"{scheme}://{request.headers.get('host', '')}"
+    root = next((log for log in logs if log.path == ROOT), None)
+    shown = next((log for log in logs if log is not root and log.size), None)
+    commands = prove_commands(url, root.vkey, shown.path, shown.size, shown.name) if root and shown else []
     return render(
         "integrity.html",
         page="Integrity",
         caller=caller,
         server_name=deps.server_name,
         reasons=[],
-        root=next((log for log in logs if log.name == "root log"), None),
-        logs=[log for log in logs if log.name != "root log"],
-        base_url=f"{scheme}://{request.headers.get('host', '')}",
+        root=root,
+        logs=[log for log in logs if log is not root],
+        commands=commands,
     )
 
 
 def _logs(deps: ApiDeps, caller: Caller) -> list[LogView]:
     deps.heads.refresh()
     deps.tenants.reload()
-    views = [_view(deps, "root log", root_origin(deps.server_name), "root")]
+    views = [_view(deps, "root log", root_origin(deps.server_name), ROOT)]
     for tenant in deps.tenants.all():
         if caller.sees(tenant.name):
             views.append(_view(deps, tenant.name, event_origin(deps.server_name, tenant.handle), tenant.handle))
@@ -63,7 +68,7 @@ def _view(deps: ApiDeps, name: str, origin: str, path: str) -> LogView | None:
     if head is None:
         return None
     quoted = deps.heads.rooted(origin)
-    rooted = "" if path == "root" else "not yet" if quoted is None else f"{quoted[0].size:,} of {head.size:,}"
+    rooted = "" if path == ROOT else "not yet" if quoted is None else f"{quoted[0].size:,} of {head.size:,}"
     return LogView(name, origin, path, head.size, head.root.hex(), head.note, deps.vkey(origin), rooted)
 
 
