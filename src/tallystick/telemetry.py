@@ -24,7 +24,7 @@ log = structlog.get_logger("tallystick")
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Send JSON lines to stderr, at ``level`` and above."""
+    """Send JSON lines to stderr, at ``level`` and above; what libraries log comes the same way, from warnings on."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -37,6 +37,16 @@ def configure_logging(level: str = "INFO") -> None:
         logger_factory=lambda *_: _LineLogger(),
         cache_logger_on_first_use=True,
     )
+    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
+
+
+class _LibraryHandler(logging.Handler):
+    """Takes what libraries log through `logging`, so that a traceback of theirs is one line too."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+        more = {"exc_info": record.exc_info} if record.exc_info else {}
+        log.log(level, record.getMessage(), logger=record.name, **more)
 
 
 class _LineLogger:

@@ -72,3 +72,23 @@ def test_metrics_have_a_directory_of_the_installation(tmp_path: Path, monkeypatc
     assert path.is_dir()
     assert os.environ["PROMETHEUS_MULTIPROC_DIR"] == str(path)
     use_metrics_dir(tmp_path)
+
+
+LIBRARY = """
+import logging
+from tallystick.telemetry import configure_logging
+configure_logging()
+try:
+    raise ValueError("two\\nlines")
+except ValueError:
+    logging.getLogger("uvicorn.error").exception("Exception in ASGI application\\n")
+logging.getLogger("httpx").info("GET of something")
+"""
+
+
+def test_libraries_log_the_same_lines() -> None:
+    """What a library logs with a traceback is one JSON line with its logger's name; what it says below a warning is left out."""
+    done = subprocess.run([sys.executable, "-c", LIBRARY], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [(line["level"], line["logger"]) for line in lines] == [("error", "uvicorn.error")]
+    assert "ValueError: two\nlines" in lines[0]["exception"]

@@ -61,7 +61,7 @@ class Edge:
                 raise Problem(401, "unauthenticated", "this needs an access key: Authorization: Bearer ts_…")
             scope["state"]["caller"] = caller
             if reply.is_head:
-                scope["method"] = "GET"
+                scope = {**scope, "method": "GET"}  # a copy: the server goes by its own that this answer has no body
                 receive = reply.receive_for_head(receive)
             await self._run(scope, receive, reply.send)
         except Exception as error:

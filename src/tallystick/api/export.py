@@ -5,6 +5,7 @@ An export of any length needs the memory of one piece. One whose reader has gone
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 from tallystick.api.deps import ApiDeps
@@ -39,6 +40,7 @@ class ExportStream:
         self._deps = deps
         self._first: bytes | None = first
         self._pieces = pieces
+        self._lock = threading.Lock()  # a reader that goes while a piece is being made: closing waits for that piece
         self._is_open = True
 
     def __aiter__(self) -> ExportStream:
@@ -48,7 +50,7 @@ class ExportStream:
         if self._first is not None:
             piece, self._first = self._first, None
             return piece
-        following = await self._deps.exports.run(lambda: next(self._pieces, None)) if self._is_open else None
+        following = await self._deps.exports.run(self._next) if self._is_open else None
         if following is None:
             await self.aclose()
             raise StopAsyncIteration
@@ -59,6 +61,14 @@ class ExportStream:
         if self._is_open:
             self._is_open = False
             self._deps.open_exports -= 1
+            await self._deps.exports.run(self._close)
+
+    def _next(self) -> bytes | None:
+        with self._lock:
+            return next(self._pieces, None)
+
+    def _close(self) -> None:
+        with self._lock:
             close = getattr(self._pieces, "close", None)
             if close is not None:
-                await self._deps.exports.run(close)
+                close()

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
+import msgspec
 from litestar import Request
 from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.params import QueryParameter
 
+from tallystick.errors import EventInvalidError
+from tallystick.event.strict import compact, require_strict
 from tallystick.http.problem import Problem
 
 QueryText = Annotated[
@@ -32,6 +35,7 @@ TenantParam = Annotated[
 ]
 PageLimit = Annotated[int, QueryParameter(name="limit", description="Most entries in the answer.", ge=1, le=1_000)]
 
+_DEPTH_MAX = 32
 _RELATIVE = re.compile(r"-(\d{1,9})(s|m|h|d|w)")
 _ABSOLUTE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?([Zz]|[+-]\d{2}:\d{2})")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
@@ -81,18 +85,32 @@ def query_names(handler: BaseRouteHandler) -> frozenset[str]:
 
 
 async def check_request(request: Request[Any, Any, Any]) -> None:
-    """Hook before every handler: unknown and repeated query parameters are a 400, a body that is no JSON a 415."""
+    """Hook before every handler: unknown and repeated query parameters are a 400, a body that is no strict JSON a 415 or 400."""
     _refuse_unknown(request)
-    _refuse_media(request)
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    if has_body and request.method == "POST" and not request.route_handler.opt.get("is_form"):
+        _refuse_media(request)
+        _refuse_loose(await request.body())
 
 
 def _refuse_media(request: Request[Any, Any, Any]) -> None:
-    if request.method != "POST" or request.route_handler.opt.get("is_form"):
-        return
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if has_body and media != "application/json":
-        raise Problem(415, "media_type_unsupported", "send application/json", headers={"accept": "application/json"})
+    media, _, parameters = request.headers.get("content-type", "").lower().partition(";")
+    charset = parameters.partition("charset=")[2].strip('" ')
+    if media.strip() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        raise Problem(415, "media_type_unsupported", "send application/json in UTF-8", headers={"accept": "application/json"})
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Problem(415, "encoding_unknown", "this call takes no compressed body", headers={"accept-encoding": "identity"})
+
+
+def _refuse_loose(body: bytes) -> None:
+    """Raise the 400 for JSON that two readers could understand differently (the rules of events: `event.strict`)."""
+    try:
+        require_strict(compact(body), _DEPTH_MAX)
+    except EventInvalidError as error:
+        item = {"pointer": error.pointer, "message": error.message}
+        raise Problem(400, error.code, error.message, errors=[item]) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise Problem(400, "json_invalid", "the body is no JSON") from None
 
 
 def _refuse_unknown(request: Request[Any, Any, Any]) -> None:
