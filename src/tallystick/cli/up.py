@@ -7,6 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -65,8 +66,12 @@ def _announce(url: str, login_url: str | None, key_file: Path | None, key: str |
 
     The console link signs in whoever opens it first, so it goes to a person at a terminal, or into the demo's output.
     """
+    from tallystick.demo.tell import FIRST_PAGE
+
     is_person = is_demo or sys.stdout.isatty()
     lines = [f"Tallystick is up on {url}"]
+    if login_url and is_demo:
+        login_url += f"&next={quote(FIRST_PAGE, safe='')}"
     if login_url and is_person:
         lines.append(f"  console    {login_url}   (works once, for ten minutes)")
     if key and key_file is not None:

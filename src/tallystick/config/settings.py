@@ -189,6 +189,17 @@ class LogSettings(Settings, frozen=True):
     public: Annotated[bool, Meta(description="Serve checkpoints and hash tiles without a key. Entries always need one.")] = False
 
 
+class ConsoleSettings(Settings, frozen=True):
+    """`[console]`"""
+
+    notice: Annotated[
+        str,
+        Meta(
+            description="A line of text above the list of events, for everyone who signs in; each can dismiss it.", max_length=500
+        ),
+    ] = ""
+
+
 class BatchSettings(Settings, frozen=True):
     """`batch = {…}` of a destination: a cut is made when one of the three is reached. A key left out keeps that destination's default."""
 
@@ -247,6 +258,7 @@ class Config(Settings, frozen=True):
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     log: LogSettings = field(default_factory=LogSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)

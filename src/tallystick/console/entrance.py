@@ -24,6 +24,7 @@ from tallystick.http.access import AccessKey, AuthError
 
 _FORM_BYTES_MAX = 16_384
 CodeParam = Annotated[str, QueryParameter(name="code", description="A single-use code.", max_length=200)]
+NextParam = Annotated[str, QueryParameter(name="next", description="The page to open then.", max_length=2_048)]
 
 
 def entrance(deps: ApiDeps, sessions: Sessions, door: ConsoleDoor) -> list[BaseRouteHandler]:
@@ -32,8 +33,8 @@ def entrance(deps: ApiDeps, sessions: Sessions, door: ConsoleDoor) -> list[BaseR
     is_tls = deps.config.server.tls is not None
 
     @get("/login", include_in_schema=False)
-    async def show_login(code: CodeParam = "") -> Response[bytes]:
-        return render("login.html", caller=None, server_name=deps.server_name, message="", code=code, next="/")
+    async def show_login(code: CodeParam = "", target: NextParam = "/") -> Response[bytes]:
+        return render("login.html", caller=None, server_name=deps.server_name, message="", code=code, next=local_path(target))
 
     @post("/login", include_in_schema=False, opt={"is_form": True}, status_code=303, request_max_body_size=_FORM_BYTES_MAX)
     async def log_in(request: Request[Any, Any, Any]) -> Response[bytes]:
@@ -47,10 +48,16 @@ def entrance(deps: ApiDeps, sessions: Sessions, door: ConsoleDoor) -> list[BaseR
             await deps.auditor.record(stranger, "session.start", outcome="denied", request_id=request_id_of(request))
             text = "This link was used or is too old." if form.get("code") else "There is no such key, or it is not in force."
             return render(
-                "login.html", 401, caller=None, server_name=deps.server_name, message=text, code="", next=_local(form.get("next"))
+                "login.html",
+                401,
+                caller=None,
+                server_name=deps.server_name,
+                message=text,
+                code="",
+                next=local_path(form.get("next")),
             )
         await deps.auditor.record(caller_of(key), "session.start", tenants=key.tenants, request_id=request_id_of(request))
-        answer = Response(b"", status_code=303, headers={"location": _local(form.get("next"))}, media_type="text/plain")
+        answer = Response(b"", status_code=303, headers={"location": local_path(form.get("next"))}, media_type="text/plain")
         _set_cookie(answer, door, sessions.start(key.id), is_tls=is_tls)
         return answer
 
@@ -103,7 +110,7 @@ def _key_of(deps: ApiDeps, form: dict[str, str]) -> AccessKey | None:
         return None
 
 
-def _local(target: str | None) -> str:
+def local_path(target: str | None) -> str:
     """A path on this server, never another place."""
     if not target or not target.startswith("/") or target.startswith(("//", "/\\")) or any(ord(char) < 0x20 for char in target):
         return "/"

@@ -21,8 +21,9 @@ from tallystick.api.search import Asked, build_request, record_search, visible_t
 from tallystick.api.status import follower_reasons
 from tallystick.api.tail import Tailed
 from tallystick.console.event_view import view_event
-from tallystick.console.facets import FACETS, view_facets
+from tallystick.console.facets import FACETS, actor_names, view_facets
 from tallystick.console.histogram import draw_histogram
+from tallystick.console.notice import unread_notice
 from tallystick.console.pages import environment, render
 from tallystick.console.panel import build_panel
 from tallystick.console.state import DEFAULT_START, RANGES, ViewState
@@ -127,11 +128,12 @@ async def _found(deps: ApiDeps, caller: Caller, state: ViewState, request_id: st
         deps.searches.run(lambda: deps.engine.search(built)), deps.searches.run(lambda: _counts(deps, whole))
     )
     counts = [(micros_of(bucket.at) or 0, bucket.counts) for bucket in histogram.buckets]
+    events = [msgspec.json.decode(line) for line in page.events]
     return {
-        "events": [view_event(msgspec.json.decode(line), now) for line in page.events],
+        "events": [view_event(event, now) for event in events],
         "next": page.next,
         "histogram": draw_histogram(counts, round(histogram.width_s * 1_000_000), state, is_partial=histogram.partial),
-        "facets": view_facets(facets, state),
+        "facets": view_facets(facets, state, actor_names(events)),
         "error": None,
     }
 
@@ -177,6 +179,8 @@ def _frame(request: Request[Any, Any, Any], deps: ApiDeps, caller: Caller, state
         "base_url": f"{scheme}://{request.headers.get('host', '')}",
         "api_url": f"/v1/events?{query}",
         "export_url": f"/v1/export?{query}",
+        "notice": unread_notice(request, deps),
+        "notice_read_url": f"/notice/read?{urlencode({'next': state.href()})}",
     }
 
 

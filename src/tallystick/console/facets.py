@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tallystick.console.state import ViewState
 from tallystick.console.text import shorten
@@ -15,8 +17,11 @@ _SHOWN_MAX = 60
 
 @dataclass(frozen=True, slots=True)
 class FacetValue:
+    """``name`` is what people call an actor, where the events of the page say so."""
+
     value: str
     shown: str
+    name: str
     count: str
     is_on: bool
     include: str
@@ -29,8 +34,8 @@ class Facet:
     facet_values: list[FacetValue]
 
 
-def view_facets(facets: Facets, state: ViewState) -> list[Facet]:
-    """Those that have values."""
+def view_facets(facets: Facets, state: ViewState, actor_names: Mapping[str, str]) -> list[Facet]:
+    """Those that have values. ``actor_names`` by the actor's id."""
     return [
         Facet(
             _NAMES.get(field, field),
@@ -38,6 +43,7 @@ def view_facets(facets: Facets, state: ViewState) -> list[Facet]:
                 FacetValue(
                     value=value,
                     shown=shorten(value, _SHOWN_MAX),
+                    name=shorten(actor_names.get(value, ""), _SHOWN_MAX) if field == "actor" else "",
                     count=short_count(count),
                     is_on=state.has_term(field, value),
                     include=state.including(field, value),
@@ -49,6 +55,16 @@ def view_facets(facets: Facets, state: ViewState) -> list[Facet]:
         for field, rows in facets.values.items()
         if rows
     ]
+
+
+def actor_names(events: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Name by id of the actors of ``events`` (newest first) that have one of their own; the newest counts."""
+    names: dict[str, str] = {}
+    for event in events:
+        actor = event["actor"]
+        if actor.get("name") and actor["name"] != actor["id"]:
+            names.setdefault(actor["id"], actor["name"])
+    return names
 
 
 def short_count(count: int) -> str:

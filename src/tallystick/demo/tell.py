@@ -14,10 +14,16 @@ from tallystick.demo.story import tell
 from tallystick.durable import replace_file, write_new
 
 DIRECTORY = Path("demo-data")
+FIRST_PAGE = "/?tenant=northwind&from=-7d"
+"""Where the story is told: its tenant, and a time that holds all of it."""
+
 CONFIGURATION = """\
 # The demo's configuration: two declared sources and two destinations. docs/configuration.md lists every setting.
 [archive]
 max_age = "15s"
+
+[console]
+notice = "Someone exported the customers. Who?"
 
 [sources.github]
 type = "http"

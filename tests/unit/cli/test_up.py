@@ -17,7 +17,7 @@ def test_the_demo_prints_link_and_curl_line_also_without_a_terminal(tmp_path: Pa
     """`make run` with its output in a file still ends in a console link and a curl line."""
     _announce(URL, LOGIN, tmp_path / "admin.key", "ts_id_secret", is_demo=True)
     printed = capsys.readouterr().out
-    assert LOGIN in printed
+    assert f"{LOGIN}&next=%2F%3Ftenant%3Dnorthwind%26from%3D-7d " in printed
     assert "curl -sS http://127.0.0.1:8420/v1/events" in printed
 
 

@@ -6,9 +6,11 @@ import html
 import re
 
 import httpx
+import msgspec
 import pytest
 
 from support.api_rig import Rig, event
+from tallystick.config import ConsoleSettings
 from tallystick.console.login import issue_code
 from tallystick.console.pages import static_file
 from tallystick.console.text import visible
@@ -272,6 +274,30 @@ async def test_signing_in_leads_nowhere_else(rig: Rig, target: str) -> None:
     async with rig.client(None) as client:
         answer = await client.post("/login", data={"key": rig.admin, "next": target}, headers=ORIGIN)
     assert answer.headers["location"] == "/"
+
+
+async def test_a_login_link_leads_to_its_page_and_nowhere_else(rig: Rig) -> None:
+    """`next` of a link comes back in its form; what is no path of this server becomes the first page."""
+    async with rig.client(None) as client:
+        page = (await client.get("/login", params={"code": "c", "next": "/?tenant=northwind&from=-7d"})).text
+        assert 'name="next" value="/?tenant=northwind&amp;from=-7d"' in page
+        assert 'name="next" value="/"' in (await client.get("/login", params={"code": "c", "next": "//evil.example"})).text
+
+
+async def test_a_notice_is_shown_until_it_is_dismissed(rig: Rig, browser: httpx.AsyncClient) -> None:
+    """Escaped, on the events page; its link leads back to the same view; another text is shown again."""
+    assert "Dismiss" not in (await browser.get("/")).text
+    rig.deps.config = msgspec.structs.replace(rig.config, console=ConsoleSettings(notice="Who <did> it?"))
+    page = (await browser.get("/?from=-7d")).text
+    assert "Who &lt;did&gt; it?" in page
+    link = re.search(r'href="(/notice/read[^"]+)"', page)
+    assert link
+    done = await browser.get(html.unescape(link[1]))
+    assert (done.status_code, done.headers["location"]) == (303, "/?tenant=acme&from=-7d")
+    assert "Dismiss" not in (await browser.get("/")).text
+    assert (await browser.get("/notice/read?next=//evil.example")).headers["location"] == "/"
+    rig.deps.config = msgspec.structs.replace(rig.config, console=ConsoleSettings(notice="Another"))
+    assert "Another" in (await browser.get("/")).text
 
 
 def test_scripts_and_styles_stay_small() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tallystick.console.delivery_page import lag_text, view_destination
 from tallystick.console.event_view import context_facts, summary_facts, view_changes, view_event
-from tallystick.console.facets import short_count, view_facets
+from tallystick.console.facets import actor_names, short_count, view_facets
 from tallystick.console.histogram import HEIGHT, draw_histogram, step_text
 from tallystick.console.state import ViewState
 from tallystick.console.text import visible
@@ -57,10 +57,25 @@ def test_reads_of_the_log_can_be_left_out() -> None:
     assert query_of(ViewState(q="outcome:denied").without_readers()) == "outcome:denied NOT action:tallystick.*"
 
 
+def test_actors_of_a_facet_have_their_names() -> None:
+    """The newest name that the page's events give an id stands beside it; the link still says the id."""
+    page = [
+        {"actor": {"id": "u_1", "name": "Priya N.\u202e"}},
+        {"actor": {"id": "u_1", "name": "Priya"}},
+        {"actor": {"id": "ci", "name": "ci"}},
+        {"actor": {"id": "u_2"}},
+    ]
+    facets = Facets({"actor": [("u_1", 3), ("ci", 1), ("u_9", 1)], "ip": [("u_1", 1)]}, 5, partial=False)
+    actors, addresses = view_facets(facets, ViewState(), actor_names(page))
+    assert [(item.shown, item.name) for item in actors.facet_values] == [("u_1", "Priya N.\\u202e"), ("ci", ""), ("u_9", "")]
+    assert actors.facet_values[0].include == "/?q=actor%3Au_1"
+    assert addresses.facet_values[0].name == ""
+
+
 def test_facet_views() -> None:
     """Empty facets are left out; a chosen value is marked; counts have three digits."""
     facets = Facets({"outcome": [("denied", 11_204)], "ip": []}, 11_204, partial=False)
-    (facet,) = view_facets(facets, ViewState(q="outcome:denied"))
+    (facet,) = view_facets(facets, ViewState(q="outcome:denied"), {})
     assert facet.facet_values[0].is_on
     assert facet.facet_values[0].count == "11.2k"
     assert [short_count(number) for number in (999, 1_000, 123_456, 5_000_000)] == ["999", "1.0k", "123k", "5.0M"]

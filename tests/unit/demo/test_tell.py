@@ -48,6 +48,7 @@ def test_the_demo_has_a_configuration_of_its_own(tmp_path: Path) -> None:
     path = prepare(tmp_path / "demo-data")
     config = load_config(path)
     assert {way["source"] for way in check_config(config)} == {"events", "github", "cloudtrail"}
+    assert "Who?" in config.console.notice
     assert config.data_dir.is_relative_to(tmp_path / "demo-data")
     path.write_text("[server]\n")
     assert prepare(tmp_path / "demo-data").read_text() == "[server]\n"
