@@ -54,6 +54,7 @@ class UnixProxy:
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._kept: list[_Upstream] = []
+        self._is_away = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _Request(scope)
@@ -113,8 +114,13 @@ class UnixProxy:
             finally:
                 os.close(directory)
         except (OSError, TimeoutError) as error:
-            log.warning("api_unreachable", socket=str(self._socket), error=str(error))
+            if not self._is_away:  # once per outage, however many requests meet it
+                log.warning("api_unreachable", socket=str(self._socket), error=str(error))
+            self._is_away = True
             raise _DeadConnectionError from error
+        if self._is_away:
+            log.info("api_reachable", socket=str(self._socket))
+        self._is_away = False
         return _Upstream(*streams)
 
 

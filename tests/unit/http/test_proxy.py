@@ -114,6 +114,25 @@ async def test_no_server_is_503_with_retry_after_and_a_restart_heals(socket: Pat
         client.close()
 
 
+async def test_an_outage_is_logged_once_and_so_is_its_end(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests meet it, there is one line when the api process is away, and one when it is back."""
+    said: list[str] = []
+    monkeypatch.setattr("tallystick.http.proxy.log.warning", lambda event, **_: said.append(event))
+    monkeypatch.setattr("tallystick.http.proxy.log.info", lambda event, **_: said.append(event))
+    async with serving(front(UnixProxy(socket))) as (port, _):
+        client = await Raw.connect(port)
+        for _ in range(2):
+            for _ in range(5):
+                await client.send(GET)
+                assert (await client.answer())[0] == 503
+            async with serving(echo, uds=listening(socket)):
+                for _ in range(3):
+                    await client.send(GET)
+                    assert (await client.answer())[0] == 200
+        client.close()
+    assert said == ["api_unreachable", "api_reachable"] * 2
+
+
 async def test_server_that_dies_before_or_inside_an_answer(socket: Path) -> None:
     """Death before the answer is a 503; death inside it breaks the answer off, so that it cannot be taken for whole."""
 
