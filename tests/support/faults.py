@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,11 @@ from support.server import Server, wait_for
 from support.trace import TraceError
 
 STANDINS = Path(__file__).parents[1] / "fault" / "standins"
-LIBFAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+CLOCK_SOURCE = Path(__file__).parents[1] / "fault" / "clock.c"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting and tracing need root")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-needs_faketime = pytest.mark.skipif(not LIBFAKETIME.exists(), reason="libfaketime is not installed")
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler is installed")
 
 
 def standin(name: str) -> dict[str, str]:
@@ -68,9 +69,9 @@ def pids(server: Server) -> list[int]:
     return [server.process.pid, *children(server.process.pid)]
 
 
-def signal_all(server: Server, number: int) -> None:
-    """A signal to the supervisor and all roles."""
-    for pid in pids(server):
+def signal_all(everybody: list[int], number: int) -> None:
+    """A signal to each of these processes that is still there."""
+    for pid in everybody:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -102,6 +103,21 @@ def wait_intake(server: Server, timeout_s: float = 120.0, status: int = 200) -> 
     wait_for(is_so, f"ready to answer {status}\n{server.tail(1500)}", timeout_s)
 
 
+class FakeClock:
+    """The wall clock of every process that runs in ``environment``; it jumps at once in all of them."""
+
+    def __init__(self, directory: Path) -> None:
+        library, self._file = directory / "clock.so", directory / "clock"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(CLOCK_SOURCE), "-ldl"], check=True)
+        self._file.write_bytes(bytes(8))
+        self.environment = {"LD_PRELOAD": str(library), "TALLYSTICK_CLOCK": str(self._file)}
+
+    def set(self, seconds: int) -> None:
+        """Jump to ``seconds`` after the real time."""
+        with self._file.open("r+b") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
+
 @contextmanager
 def mounted(place: Path, *arguments: str) -> Iterator[Path]:
     """`mount ARGUMENTS PLACE`, and its end, also when the block fails."""
@@ -129,8 +145,10 @@ def make_ext4(image: Path, size_mib: int) -> None:
 
 def cut_power(server: Server, image: Path, snapshot: Path) -> None:
     """Copy the disk as it is under a stopped server, then kill it: what was not synced is not in the copy."""
-    signal_all(server, signal.SIGSTOP)
+    everybody = pids(server)
+    signal_all(everybody, signal.SIGSTOP)
     subprocess.run(["cp", "--sparse=always", str(image), str(snapshot)], check=True)
+    signal_all(everybody, signal.SIGKILL)  # one that was stopped while it started does not die with its parent yet
     server.kill()
 
 

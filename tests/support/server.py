@@ -58,16 +58,19 @@ class Server:
 
     def start(self, *, wait: bool = True) -> Server:
         """Start `tallystick up`; with ``wait`` until it is ready."""
-        environment = {**os.environ, "TALLYSTICK_ADMIN_KEY": ADMIN_KEY, **self.environment}
         log = self.log.open("ab")
         command = [sys.executable, "-c", "from tallystick.cli.main import run; run()", "up", "--config", str(self.config)]
         self.process = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
+            command, env=self.full_environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory
         )
         log.close()
         if wait:
             self.wait_ready()
         return self
+
+    def full_environment(self) -> dict[str, str]:
+        """What `tallystick up` is started with."""
+        return {**os.environ, "TALLYSTICK_ADMIN_KEY": ADMIN_KEY, **self.environment}
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         def is_ready() -> bool:

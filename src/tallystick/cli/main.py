@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, evidence, manage, status, talk, up
+from tallystick.cli import check, doctor, evidence, manage, status, talk, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -32,7 +32,7 @@ SERVER_MODULES = frozenset(
         "uvloop",
     ]
 )
-"""What `tallystick[server]` brings; `up` and `check` need it, the other verbs do not."""
+"""What `tallystick[server]` brings; `up`, `check` and `doctor` need it, the other verbs do not."""
 
 app = typer.Typer(
     name="tallystick",
@@ -45,6 +45,7 @@ app = typer.Typer(
 
 up.register(app)
 check.register(app)
+doctor.register(app)
 talk.register(app)
 evidence.register(app)
 status.register(app)

@@ -54,7 +54,7 @@ def open_installation(config: Config, *, create: bool = False) -> Installation:
         if not create:
             raise KeysMissingError("this is no Tallystick data directory", place=str(data_dir), hint="`tallystick up` makes one")
         _create(config, data_dir, keys_dir)
-    _check_format(config, data_dir)
+    check_format(config, data_dir)
     return Installation(config, data_dir, keys_dir, KeyStore.open(keys_dir))
 
 
@@ -74,7 +74,8 @@ def _create(config: Config, data_dir: Path, keys_dir: Path) -> None:
         raise StartError(f"the directories cannot be made: {error.strerror}", place=str(error.filename or data_dir)) from error
 
 
-def _check_format(config: Config, data_dir: Path) -> None:
+def check_format(config: Config, data_dir: Path) -> None:
+    """Raises FormatRefusedError or ConfigError when this version and configuration must not use the directory."""
     path = data_dir / "FORMAT"
     lines = path.read_text("utf-8", "replace").split("\n")
     words = lines[0].split(" ")
