@@ -29,7 +29,7 @@ _BEGIN, _END = "<!-- generated: python -m tools.reference -->", "<!-- end of the
 
 def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
-    from tallystick.config import BatchSettings, Config, DestinationSettings, TlsSettings
+    from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.plan import HttpSourceSettings
     from tallystick.transforms.filter import FilterSettings
@@ -41,6 +41,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found[f"[{field.name}]"] = field.type.cls
         if field.name == "server":
             found["[server] tls = {…}"] = TlsSettings
+        if field.name == "limits":
+            found["[tenants.NAME]"] = TenantSettings
     found['[sources.NAME] with type = "http"'] = HttpSourceSettings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings

@@ -9,6 +9,7 @@
     ├── TransientError                   try again, later
     │   ├── PushbackError                slow down: 429/503 with Retry-After at the edge
     │   │   ├── OverloadedError          a bounded queue is full
+    │   │   ├── QuotaExceededError       a key or a tenant sends more than its quota
     │   │   ├── DiskFullError            quota, high-water mark or ENOSPC
     │   │   └── NotAcceptingError        intake has stopped; a supervisor must restart it
     │   ├── DestinationUnavailableError  the other side is down
@@ -108,6 +109,12 @@ class OverloadedError(PushbackError):
     """A bounded queue is full."""
 
     code = "overloaded"
+
+
+class QuotaExceededError(PushbackError):
+    """A key or a tenant sends more than its quota; ``retry_after_s`` is when it may send again."""
+
+    code = "quota_exceeded"
 
 
 class DiskFullError(PushbackError):

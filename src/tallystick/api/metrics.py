@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from tallystick.api.caller import require_server_wide
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
-from tallystick.config import Duration, IngestLimits, QuerySettings, Size
+from tallystick.config import Duration, IngestLimits, QuerySettings, Size, TenantSettings
 
 
 @get(
@@ -47,11 +47,12 @@ async def get_limits(caller: CallerDep, deps: DepsDep) -> dict[str, Any]:
         "query": _plain(config.query),
         "journal": {"queue": config.journal.queue.bytes, "dedupe_events": config.journal.dedupe_events},
         "data": {"quota": config.data.quota.bytes, "free_min": config.data.free_min.bytes},
+        "tenants": {name: _plain(quota) for name, quota in config.tenants.items() if caller.sees(name)},
         "tail": {"listeners": deps.tail.listeners_max},
     }
 
 
-def _plain(settings: IngestLimits | QuerySettings) -> dict[str, Any]:
+def _plain(settings: IngestLimits | QuerySettings | TenantSettings) -> dict[str, Any]:
     return {name: _number(value) for name, value in msgspec.structs.asdict(settings).items()}
 
 

@@ -17,6 +17,7 @@ from tallystick.config.settings import (
     QuerySettings,
     SealSettings,
     ServerSettings,
+    TenantSettings,
     TlsSettings,
 )
 from tallystick.config.units import Duration, Size
@@ -39,6 +40,7 @@ __all__ = [
     "SealSettings",
     "ServerSettings",
     "Size",
+    "TenantSettings",
     "TlsSettings",
     "load_config",
 ]

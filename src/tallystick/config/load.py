@@ -20,6 +20,7 @@ from tallystick.config.units import Duration, Size
 from tallystick.errors import ConfigError
 
 T = TypeVar("T", bound=Settings)
+_TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PATH = re.compile(r"at `\$(.*)`")
 
 
@@ -48,7 +49,12 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
             table.update(values)
     raw["path"] = str(path) if path else ""
     raw["hash"] = hashlib.sha256(data).hexdigest()
-    return _convert(raw, Config, path, data, prefix="")
+    config = _convert(raw, Config, path, data, prefix="")
+    for name in config.tenants:
+        if not _TENANT.fullmatch(name):
+            hint = "It is made of a-z, 0-9, _ and -, begins with a letter or digit, and has at most 63 characters"
+            raise ConfigError(f"`{name}` is no name of a tenant", place=_locate(path, data, f"tenants.{name}"), hint=hint)
+    return config
 
 
 def decode_table(config: Config, section: str, name: str, table: dict[str, Any], kind: type[T]) -> T:

@@ -166,10 +166,60 @@ class IngestLimits(Settings, frozen=True):
     )
     connections: Annotated[int, Meta(description="Open connections in all.", ge=1)] = 2_048
     connections_per_address: Annotated[int, Meta(description="Open connections from one address.", ge=1)] = 1_024
+    bodies_in_flight: Annotated[
+        Size,
+        Meta(
+            description="Bytes of all request bodies that are being received or worked on; past it the answer is 503 `overloaded`. "
+            "One key may hold as much as is left over by all."
+        ),
+    ] = field(default_factory=lambda: Size("256MiB"))
+    key_events_per_second: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Events that one key may send; past it the answer is 429. Absent: no quota."),
+    ] = None
+    key_bytes_per_second: Annotated[
+        Size | None, Meta(description="Bytes of bodies, decompressed, that one key may send in a second. Absent: no quota.")
+    ] = None
+    tenant_events_per_second: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="Events that are taken for one tenant, whoever sends them. Absent: no quota."),
+    ] = None
+    tenant_bytes_per_second: Annotated[
+        Size | None, Meta(description="Bytes of events that are taken for one tenant in a second. Absent: no quota.")
+    ] = None
+    quota_burst: Annotated[
+        Duration, Meta(description="A quota that was not used is kept for this long: so much may come at once.")
+    ] = field(default_factory=lambda: Duration("10s"))
+    failed_logins: Annotated[
+        int, Meta(description="Failed logins in a minute from one address, and for one key id; past it they get 429.", ge=1)
+    ] = 100
 
     def __post_init__(self) -> None:
         if not 1_024 <= self.event.bytes <= 2**20:
             raise ValueError(f"event = {self.event.text!r} is not between 1KiB and 1MiB")
+        for name in ("key_bytes_per_second", "tenant_bytes_per_second"):
+            _check_rate(name, getattr(self, name))
+        if self.quota_burst.seconds < 1:
+            raise ValueError(f"quota_burst = {self.quota_burst.text!r} is shorter than a second")
+        if self.bodies_in_flight.bytes < self.body.bytes + self.decompressed.bytes:
+            raise ValueError(f"bodies_in_flight = {self.bodies_in_flight.text!r} is less than body and decompressed together")
+
+
+class TenantSettings(Settings, frozen=True):
+    """`[tenants.NAME]`: quotas of this tenant in place of those in `[limits]`."""
+
+    events_per_second: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="Instead of `[limits] tenant_events_per_second`.")
+    ] = None
+    bytes_per_second: Annotated[Size | None, Meta(description="Instead of `[limits] tenant_bytes_per_second`.")] = None
+
+    def __post_init__(self) -> None:
+        _check_rate("bytes_per_second", self.bytes_per_second)
+
+
+def _check_rate(name: str, rate: Size | None) -> None:
+    if rate is not None and rate.bytes < 1:
+        raise ValueError(f"{name} = {rate.text!r} would let nothing through")
 
 
 class QuerySettings(Settings, frozen=True):
@@ -261,6 +311,7 @@ class Config(Settings, frozen=True):
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    tenants: dict[str, TenantSettings] = field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)

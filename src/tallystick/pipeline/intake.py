@@ -34,6 +34,7 @@ from tallystick.sources.front import Front
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import build_plans
+from tallystick.sources.quota import Quotas
 from tallystick.sources.tally import SourceTallies
 from tallystick.telemetry import log
 
@@ -77,6 +78,7 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
         Digester(installation.keys.derive("dedupe")),
         config.hash,
         SourceTallies((plan.name, plan.type) for plan in plans.values()),
+        Quotas(config.limits, config.tenants),
     )
     public = _listener(config, _front(installation, service))
     inner = _server(InnerDoor(service, lambda: _status(service)), http="httptools")

@@ -82,6 +82,14 @@ class _Door:
             raise Problem(403, "permission_missing", "this key has no permission `ingest`")
         return Sender(key.id, key.tenants)
 
+    async def _body(self, sender: Sender, tenant: str | None, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body, charged to the key. Raises QuotaExceededError before it is read when key or tenant are over theirs."""
+        quotas = self.service.quotas
+        quotas.admit(sender.credential, tenant or sender.only_tenant)
+        body = await self.bodies.read(headers, receive)
+        quotas.charge_body(sender.credential, len(body))
+        return body
+
     async def _commit(self, draft: Draft, wishes: _Wishes) -> tuple[int, bytes]:
         outcome = await self.service.commit(draft, wants_results=wishes.wants_results)
         return 200, encode_answer(outcome, self.signer, is_signed=wishes.is_signed)
@@ -97,7 +105,7 @@ class EventsDoor(_Door):
         sender = self._sender(headers)
         wishes = _Wishes.of(scope, "reject")
         media, key = media_type(headers), idempotency_key(headers)
-        body = await self.bodies.read(headers, receive)
+        body = await self._body(sender, None, headers, receive)
         draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=wishes.on_invalid, idempotency_key=key)
         await self._read(draft, media, headers, body)
         return await self._commit(draft, wishes)
@@ -131,7 +139,7 @@ class SourceDoor(_Door):
             raise Problem(404, "not_found", "there is no such source")
         wishes = _Wishes.of(scope, plan.on_invalid)
         media, key = media_type(headers, default=b"application/x-ndjson"), idempotency_key(headers)
-        body = await self.bodies.read(headers, receive)
+        body = await self._body(sender, plan.tenant, headers, receive)
         peer = scope["client"][0] if scope.get("client") else ""
         draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, idempotency_key=key, peer=peer)
         await self.service.map_records(draft, split_records(body, media, peer))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from tallystick.errors import NotFoundError, PushbackError
+from tallystick.errors import NotFoundError, PushbackError, QuotaExceededError
 from tallystick.event.entropy import random_piece
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import ClientGoneError
@@ -104,6 +104,7 @@ def _only(method: str, scope: Scope, door: Door) -> Door:
 
 
 def pushback_problem(error: PushbackError) -> Problem:
-    """503 with the error's advice, in whole seconds, at least one."""
+    """429 for a quota, else 503, with the error's advice in whole seconds, at least one."""
     seconds = max(1, math.ceil(error.retry_after_s))
-    return Problem(503, error.code, error.message, headers={"retry-after": str(seconds)})
+    status = 429 if isinstance(error, QuotaExceededError) else 503
+    return Problem(status, error.code, error.message, headers={"retry-after": str(seconds)})

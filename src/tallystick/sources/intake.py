@@ -37,6 +37,7 @@ from tallystick.journal.tenants import Tenant, TenantRegistry, is_tenant_name
 from tallystick.journal.writer import Journal
 from tallystick.plugin import Record
 from tallystick.sources.plan import OnInvalid, SourcePlan
+from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.submission import (
     Bad,
     ConflictingLinesError,
@@ -93,6 +94,7 @@ class IntakeService:
     digester: Digester
     config_hash: str
     tallies: SourceTallies
+    quotas: Quotas = field(default_factory=Quotas)
     retention_class: str = "standard"
     clock: Callable[[], float] = time.time
 
@@ -170,9 +172,11 @@ class IntakeService:
     async def commit(self, draft: Draft, *, wants_results: bool = False) -> Outcome:
         """Steps 2 to 5; then it is durable. Whatever is raised, nothing was stored.
 
-        Raises ForbiddenTenantError, InvalidBatchError, ConflictingLinesError or PushbackError.
+        Raises ForbiddenTenantError, InvalidBatchError, ConflictingLinesError or PushbackError (QuotaExceededError among them).
         """
         parts = self._split_by_tenant(draft)
+        if self.quotas.is_limited:
+            self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
         for part in parts:
             self._transform(draft, part)
             self._encode(draft, part)
@@ -210,6 +214,13 @@ class IntakeService:
             for name, where in places.items()
         ]
 
+    def _charges(self, draft: Draft, parts: list[_Part]) -> list[TenantCharge]:
+        """What the request costs each tenant; bad records are charged to the tenant whose quarantine they go to."""
+        charges = [TenantCharge(part.tenant.name, len(part.events), sum(map(len, part.contents))) for part in parts if part.events]
+        if draft.bad:
+            charges.append(TenantCharge(self._home_tenant(draft), len(draft.bad), sum(len(item.record) for item in draft.bad)))
+        return charges
+
     def _tenant(self, name: str) -> Tenant:
         """The tenant of that name, made when it is new. Raises PushbackError when the disk does not take it."""
         try:
@@ -221,7 +232,7 @@ class IntakeService:
     def _default_tenant(self, draft: Draft) -> str:
         if draft.plan.tenant is not None:
             return draft.plan.tenant
-        return next(iter(draft.sender.tenants)) if len(draft.sender.tenants) == 1 else DEFAULT_TENANT
+        return draft.sender.only_tenant or DEFAULT_TENANT
 
     def _check_tenant(self, draft: Draft, name: str) -> None:
         if draft.plan.tenant is not None and name != draft.plan.tenant:

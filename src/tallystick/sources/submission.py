@@ -24,6 +24,11 @@ class Sender:
         """True when events of that tenant are taken from this sender."""
         return not self.tenants or tenant in self.tenants
 
+    @property
+    def only_tenant(self) -> str | None:
+        """The tenant of all that this sender sends, when there is but one."""
+        return next(iter(self.tenants)) if len(self.tenants) == 1 else None
+
 
 @dataclass(slots=True)
 class Bad:

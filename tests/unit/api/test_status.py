@@ -87,6 +87,7 @@ async def test_limits_are_numbers(rig: Rig) -> None:
         limits = (await client.get("/v1/limits")).json()
     assert limits["ingest"]["body"] == 16 * 2**20
     assert limits["ingest"]["head_time"] == 10.0
+    assert (limits["ingest"]["key_events_per_second"], limits["ingest"]["bodies_in_flight"]) == (None, 256 * 2**20)
     assert limits["query"]["limit"] == rig.config.query.limit
 
 

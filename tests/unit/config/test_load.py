@@ -193,3 +193,27 @@ def test_near_misses(text: str) -> None:
     for kind in (Duration, Size):
         with pytest.raises(ValueError, match="write a number and a unit"):
             kind(text)
+
+
+def test_quotas_of_a_tenant_are_read(tmp_path: Path) -> None:
+    """`[tenants.NAME]` by name; a name that no tenant can have is refused with its line."""
+    config = load(tmp_path, '[tenants.acme]\nevents_per_second = 5\nbytes_per_second = "1KiB"')
+    assert (config.tenants["acme"].events_per_second, config.tenants["acme"].bytes_per_second) == (5, Size("1KiB"))
+    with pytest.raises(ConfigError, match=r"no name of a tenant.*:2"):
+        load(tmp_path, '[server]\n[tenants."A b"]\nevents_per_second = 5')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'key_bytes_per_second = "0B"',
+        "tenant_events_per_second = 0",
+        'quota_burst = "10ms"',
+        'bodies_in_flight = "64MiB"',
+        "failed_logins = 0",
+    ],
+)
+def test_limits_that_would_let_nothing_through_are_refused(tmp_path: Path, text: str) -> None:
+    """At the start, and not one request at a time."""
+    with pytest.raises(ConfigError, match="limits"):
+        load(tmp_path, f"[limits]\n{text}")
