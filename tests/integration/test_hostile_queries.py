@@ -137,3 +137,23 @@ def test_csv_runs_no_formula(target: Target) -> None:
         lines = target.server.http.get("/v1/export", params={"query": f"id:{sent['id']}", "format": "csv"}).text
         assert "'" + text[:2] in lines
         assert f",{text[:2]}" not in lines
+
+
+def test_histograms_reach_from_the_first_year_to_the_last(target: Target) -> None:
+    """Events that claim the ends of the calendar, with every width of bucket: each is counted once."""
+    name = "histogram.me"
+    claims = ("0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999999Z", "3303-04-05T06:07:08.123456Z", "9999-12-31T23:59:59.999999Z")
+    target.accept(b"\n".join(event_text(action=name, occurred_at=claim) for claim in claims))
+    for buckets in (1, 2, 7, 60, 1_000):
+        page = target.server.http.get("/v1/histogram", params={"query": f"action:{name}", "buckets": str(buckets)}).json()
+        assert page["total"] == sum(bucket["count"] for bucket in page["buckets"]) == len(claims)
+        assert [bucket["at"] for bucket in page["buckets"]] == sorted(bucket["at"] for bucket in page["buckets"])
+    ranged = {"query": f"action:{name}", "from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59Z"}
+    assert target.server.http.get("/v1/histogram", params=ranged).json()["total"] == len(claims) - 1
+    for path, more in (
+        ("/v1/facets", {}),
+        ("/v1/events", {}),
+        ("/v1/export", {"format": "csv"}),
+        ("/v1/export", {"format": "parquet"}),
+    ):
+        assert target.server.http.get(path, params=ranged | more).status_code == 200

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
 from support.server import ADMIN_KEY
 from support.target import Target, event, run_target
 
-EXAMPLES = 25
+EXAMPLES = 16
 CHECKS = [
     status_code_conformance,
     content_type_conformance,

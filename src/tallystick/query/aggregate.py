@@ -32,6 +32,7 @@ _WIDTHS_S = (
     *(_DAY, 7 * _DAY, 30 * _DAY, 90 * _DAY, 365 * _DAY, 3_650 * _DAY, 36_500 * _DAY),
 )
 _MICROS = 1_000_000
+_EARLIEST = -62_135_596_800 * _MICROS  # 0001-01-01, where Python's calendar begins; a bucket may begin before
 
 
 def count_matches(scanner: Scanner, sources: Sources, selections: Mapping[str, Selection]) -> Count:
@@ -74,7 +75,9 @@ def make_histogram(
         return Histogram([], width / _MICROS, 0, partial)
     first = low // width if start is not None else min(counts)
     last = (high - 1) // width if end is not None else max(counts)
-    buckets = [Bucket(to_datetime(number * width), dict(counts.get(number, {}))) for number in range(first, last + 1)]
+    buckets = [
+        Bucket(to_datetime(max(number * width, _EARLIEST)), dict(counts.get(number, {}))) for number in range(first, last + 1)
+    ]
     return Histogram(buckets, width / _MICROS, sum(counter.total() for counter in counts.values()), partial)
 
 
@@ -144,9 +147,11 @@ def bucket_width(span: int, buckets_max: int) -> int:
 
 
 def _count_into(counts: dict[int, Counter[str]], table: pa.Table, time: str, width: int) -> None:
-    # Arrow's integer division cuts towards zero; times before 1970 need the floor.
+    # Arrow's integer division cuts towards zero; times before 1970 need the floor. (Floats do not hold the microseconds of every year.)
     micros = pc.cast(table[time], pa.int64())
-    number = pc.cast(pc.floor(pc.divide(pc.cast(micros, pa.float64()), float(width))), pa.int64())
+    cut = pc.divide(micros, width)
+    is_below = pc.less(pc.subtract(micros, pc.multiply(cut, width)), 0)
+    number = pc.subtract(cut, pc.cast(is_below, pa.int64()))
     outcome = pc.fill_null(table["outcome"], _NO_OUTCOME)
     groups = pa.table({"number": number, "outcome": outcome}).group_by(["number", "outcome"]).aggregate([([], "count_all")])
     for row in groups.to_pylist():
