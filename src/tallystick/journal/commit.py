@@ -12,10 +12,12 @@ Rules
    segment, whose header makes the rest of the old file void. A second failure in a row stops intake until a restart.
 6. A segment ends when it is full, or holds 200,000 frames, so that a restart never has more than that to read.
 7. When there is no space (ENOSPC, EDQUOT, EFBIG) the requests are refused with DiskFullError instead, and the next commit tries again.
+   Want of descriptors or memory (EMFILE, ENFILE, ENOMEM) says nothing of the disk either: OverloadedError, and the next one tries again.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -30,7 +32,7 @@ import msgspec
 import zstandard
 
 from tallystick.durable import truncate
-from tallystick.errors import DiskFullError, NotAcceptingError, PushbackError
+from tallystick.errors import DiskFullError, NotAcceptingError, OverloadedError, PushbackError
 from tallystick.journal.frame import FrameEncoder, FrameType, frame_bytes
 from tallystick.journal.group import Encoded, Group, Part, encode_groups
 from tallystick.journal.mark import NO_MARK, Mark, MarkWriter
@@ -44,6 +46,7 @@ from tallystick.telemetry import log
 IDLE_MARK_S: Final = 0.1
 FRAMES_MAX: Final = 200_000
 _ATTEMPTS = 2
+_WANT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _ZSTD_LEVEL = 1
 
 Done = Callable[[list[Group], PushbackError | None], None]
@@ -242,6 +245,11 @@ class CommitThread:
                     self._writing_since = None
                     self._space.report_full(error)
                     return DiskFullError("the disk is full", hint="Free space, or raise the quota", retry_after_s=5)
+                if error.errno in _WANT_ERRNOS:
+                    self._writing_since = None
+                    return OverloadedError(
+                        f"no new segment can be opened: {error.strerror}", hint="Raise the limits of the process"
+                    )
                 reason = f"the journal cannot be written: {error.strerror or error}"
         self._writing_since = None
         self.stopped = reason

@@ -321,6 +321,25 @@ def test_a_second_failure_stops_intake(tmp_path: Path, disk: Disk) -> None:
     assert events(tmp_path) == {0: b"a", 1: b"b"}
 
 
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
+def test_want_of_descriptors_or_memory_passes(tmp_path: Path, disk: Disk, code: int) -> None:
+    """No new segment can be opened: the request is refused, intake is not stopped, and the next one finds the journal as it was."""
+    lines = [sha256(b"%d" % number).digest().hex().encode() for number in range(5_000)]
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+        disk.fail = {"rename": [code]}
+        with pytest.raises(OverloadedError):
+            await journal.append(Append([batch(lines)]))
+        assert journal.status()["accepting"]
+        assert (await append(journal, b"b")).tenants[0].ranges == [[1, 1]]
+        assert (await journal.append(Append([batch(lines)]))).tenants[0].ranges == [[2, 5_000]]
+
+    with_journal(tmp_path, work, segment="64KiB")
+    assert len(events(tmp_path)) == 5_002
+    assert not [item for item in read_all(tmp_path) if isinstance(item, DamagedSpan)]
+
+
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_refuses_and_recovers_by_itself(tmp_path: Path, disk: Disk, code: int) -> None:
     """No space for a sync: 503, the reserve is freed, numbers stay without a gap, and intake resumes when there is room."""
