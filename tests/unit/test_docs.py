@@ -99,6 +99,17 @@ def test_relative_links_resolve(page: Path) -> None:
             assert anchor in {slug(heading) for heading in HEADING.findall(file.read_text("utf-8"))}, f"{page}: {target}"
 
 
+def test_pictures_are_there_for_both_colour_schemes() -> None:
+    """Every picture of a page exists, light and dark, none is too large to load, and none lies there unused."""
+    used: set[Path] = set()
+    for page in pages():
+        found = {(page.parent / name).resolve() for name in re.findall(r'(?:src|srcset)="([^"]+)"', page.read_text("utf-8"))}
+        assert {str(path).replace("-light.", "-dark.") for path in found} == {str(path) for path in found if "-dark." in path.name}
+        used |= found
+    assert used == set((ROOT / "docs" / "pictures").iterdir())
+    assert max(path.stat().st_size for path in used) < 200_000
+
+
 def slug(heading: str) -> str:
     """A heading's anchor, as it is made for readers of Markdown on the web."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
