@@ -7,7 +7,6 @@ import struct
 import zlib
 
 import pytest
-
 from tools.png import reduce_colours
 
 WIDTH, HEIGHT = 23, 20
