@@ -182,6 +182,15 @@ def test_a_hidden_root_log_hides_the_others(server: FakeServer) -> None:
     assert report.steps[2].detail == "0 of 0 logs that the root log quotes"
 
 
+def test_a_root_log_that_quotes_nothing_proves_nothing(server: FakeServer) -> None:
+    """In its first seconds a server has a root log and nothing in it: consistent, and said so, never a pass."""
+    server.root_entries = server.root_entries[:2]
+    server.publish_root()
+    report = server.verify(remembered=remembered(server, 2))
+    assert (report.status, report.events) == (5, 0)
+    assert "quotes no other log yet" in report.not_proven[0]
+
+
 def test_no_root_head_is_an_error(server: FakeServer) -> None:
     """A server that shows no root head at all cannot be verified: that is no verdict."""
     server.paths["/log/root/checkpoint"] = TerminalError("this needs a key")

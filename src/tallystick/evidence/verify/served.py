@@ -145,8 +145,8 @@ class _Verification:
         server = self.root.origin.rpartition("/log/")[0] if self.root is not None else ""
         for name, answer in zip(names, self._fetch(f"/log/{name}/checkpoint" for name in names), strict=True):
             self._take_head(name, f"{server}/log/{name}", answer)
-        if self.root is not None and self.root.size and not self.view.quotes:
-            self.report.notes.append("the root log quotes no other log yet, or its entries were not shown")
+        if self.root is not None and self.root_walk.entries == self.root.size and not names:
+            self.report.not_proven.append("content: the root log quotes no other log yet, so nothing but itself was checked")
         self.total += sum(path_count(head.size, with_entries=True) for head in self.heads.values())
         return f"{len(self.heads)} of {len(self.view.quotes)} logs that the root log quotes"
 
