@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit check format bench docs lock clean
+.PHONY: help setup run test unit faults check format bench docs lock clean
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ test: $(VENV)/.dev ## install what the tests need, then run them all
 
 unit: $(VENV)/.dev ## the quick tests only
 	@$(BIN)/pytest tests/unit
+
+faults: $(VENV)/.dev ## every fault suite against real processes (as root: power cuts, full disks); writes docs/faults.md
+	@tools/install-test-parts
+	@TALLYSTICK_FAULTS_TRANSCRIPT=$(CURDIR)/docs/faults.md $(BIN)/pytest tests/fault -m "slow_fault or not slow_fault"
 
 check: $(VENV)/.dev ## lint, types, layers, formatting
 	@$(BIN)/ruff check src tests bench tools examples

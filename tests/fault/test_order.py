@@ -67,7 +67,7 @@ def test_order_of_calls_10000(fault_server: MakeServer, tmp_path: Path, note: No
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["lying_sync", "early_answer"])
+@pytest.mark.parametrize("name", ["lying_sync", pytest.param("early_answer", marks=pytest.mark.slow_fault)])
 def test_order_of_calls_goes_red(fault_server: MakeServer, tmp_path: Path, note: Note, name: str) -> None:
     """A server that does not sync, or answers first, is seen in its trace."""
     with goes_red():

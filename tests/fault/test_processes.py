@@ -158,7 +158,7 @@ def run_limited(fault_server: MakeServer, limit: Callable[[int], None], free: Ca
         wait_intake(target)
         before = ledger.count()
         wait_until(lambda: ledger.count() > before + 200, "intake to go on by itself")
-    ledger.judge(target)
+    ledger.judge(target, timeout_s=90)
     return ledger
 
 
@@ -203,7 +203,7 @@ def test_limits_go_red(fault_server: MakeServer, note: Note) -> None:
     note("intake without free descriptors, stand-in `yes_to_all`", 1, "goes red")
 
 
-JUMPS = ("+2h", "-3h", "+40d", "-400d", "+0h")
+JUMPS = ("+2h", "-3h", "+40d", "-400d")
 
 
 def run_jumps(fault_server: MakeServer, tmp_path: Path, **environment: str) -> Ledger:
@@ -218,10 +218,7 @@ def run_jumps(fault_server: MakeServer, tmp_path: Path, **environment: str) -> L
             wait_until(lambda before=before: ledger.count() > before + 300, "events to be accepted", 60)  # type: ignore[misc]
             clock.set(int(jump[:-1]) * {"h": 3600, "d": 86_400}[jump[-1]])
             time.sleep(1.5)
-        target.kill()
-        target.start(wait=False)
-        wait_intake(target)
-    ledger.judge(target, timeout_s=90)
+    ledger.judge(target, timeout_s=60)  # with the clock set back
     return ledger
 
 

@@ -95,12 +95,13 @@ def wait_intake(server: Server, timeout_s: float = 120.0, status: int = 200) -> 
 
     def is_so() -> bool:
         assert server.process is not None
-        assert server.process.poll() is None, f"the server ended with {server.process.returncode}:\n{server.tail()}"
+        if server.process.poll() is not None:
+            raise LedgerError(f"the server ended with {server.process.returncode}:\n{server.tail()}")
         with contextlib.suppress(httpx.TransportError):
             return server.http.get("/healthz/ready").status_code == status
         return False
 
-    wait_for(is_so, f"ready to answer {status}\n{server.tail(1500)}", timeout_s)
+    wait_until(is_so, f"ready to answer {status}\n{server.tail(1500)}", timeout_s)
 
 
 class FakeClock:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -99,7 +100,18 @@ def skip_to_end() -> None:
 
 def wall_clock() -> None:
     """Time-outs and intervals are measured with the wall clock."""
+    real = threading.Event.wait
     time.monotonic = time.time  # type: ignore[assignment]
+
+    def wait(self: threading.Event, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return real(self)
+        deadline = time.time() + timeout
+        while not real(self, 0.005) and time.time() < deadline:
+            pass
+        return self.is_set()
+
+    threading.Event.wait = wait  # type: ignore[method-assign]
 
 
 def unreadable_is_lost() -> None:
