@@ -130,6 +130,8 @@ class EventReader:
         """Indexes that are not archived and not in the journal: lost if the journal says so or has events around them."""
         index = span.end
         with self._lock:
+            if self._blocks.lines_from(handle, index) is not None:
+                return  # it was read while the archive was asked: no gap, and the caller looks again
             following = self._blocks.gap_end(handle, index)
         if following is None and not self._is_lost(handle, index):
             raise TransientError(f"event {index} is sealed but cannot be read yet", place=handle)

@@ -97,7 +97,10 @@ class JournalReader:
         header = self._segments[place][1]
         limit = self._limit(place, mark)
         if limit is None:
-            self._list()  # once the mark has moved on, a successor is there
+            self._list()  # the mark has moved on, so a successor is there, and its header names this end
+            place = self._find(position.segment)
+            limit = self._limit(place, mark) if place is not None else None
+        if place is None or limit is None:
             return [], position
         if position.offset < limit:
             return self._read_frames(place, position, limit, max_bytes, mark)

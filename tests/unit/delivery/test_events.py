@@ -146,6 +146,24 @@ def test_a_hole_between_frames_is_lost_and_one_before_the_first_is_waited_for() 
         reader.read("a", 5, 25, 100, 1 << 20)
 
 
+def test_what_is_read_while_the_archive_is_asked_is_no_gap() -> None:
+    """The tail arrives from another thread between the look into the journal and the look for a gap, with events behind it."""
+    journal = FakeJournal([make_frame("a", 0, 5, 0)])
+
+    class Arriving(FakeArchive):
+        def mark(self, handle: str) -> int:
+            if len(journal.items) == 1:
+                journal.items += [make_frame("a", 5, 5, 1), make_frame("a", 10, 5, 2)]
+                reader.advance()
+            return 0
+
+    reader = EventReader(journal, journal, Arriving(), 1 << 20)
+    reader.advance()
+    span = reader.read("a", 0, 15, 100, 1 << 20)
+    assert span.gaps == {}
+    assert span.lines == texts("a", 0, 15)
+
+
 def test_a_catalog_that_is_being_made_anew_loses_nothing() -> None:
     """Rows that vanish between two looks are asked for again; a mark that fell back is a reason to wait."""
 

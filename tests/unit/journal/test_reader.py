@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import pytest
@@ -157,6 +159,31 @@ def test_unreadable_pages_are_a_span(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert span.start < 12_288
     assert 100 < len(kept) < 200
     assert all(kept[index] == lines[index] for index in kept)
+
+
+def test_a_reader_that_stood_at_the_mark_goes_on_into_later_segments(tmp_path: Path) -> None:
+    """The segment that was active when it was listed has ended since: its rest is given at once, not after another look."""
+    write(tmp_path, [b"a"])
+    reader = JournalReader(tmp_path, KEYS)
+    _, position = reader.read(reader.oldest())
+
+    with_journal(tmp_path, more_of(b"b"))
+    with_journal(tmp_path, more_of(b"c"))
+    items: Items = []
+    while lines_of(items) != [b"b", b"c"]:
+        found, after = reader.read(position)
+        assert found or after != position, "nothing, though the mark is ahead"
+        items += found
+        position = after
+
+
+def more_of(line: bytes) -> Callable[[Journal], Coroutine[Any, Any, object]]:
+    """Work that appends one line."""
+
+    async def work(journal: Journal) -> object:
+        return await append(journal, line)
+
+    return work
 
 
 def test_read_errors_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
