@@ -1,8 +1,9 @@
-"""The commit thread: everything queued becomes one write and one fdatasync (DESIGN 7.3–7.5).
+"""The commit thread: what is queued becomes one write and one fdatasync (DESIGN 7.3–7.5).
 
 Rules
 
-1. While one sync runs, what arrives queues; the next commit takes it all. There is no timer.
+1. While one sync runs, what arrives queues; the next commit takes it, up to `COMMIT_BYTES_MAX`, tenants in turn (`backlog`).
+   There is no timer.
 2. Numbers are given when a commit is encoded and kept only when it is durable, so refused requests leave no gap.
 3. Order after a sync: numbering, MARK, then the waiting requests hear of it.
 4. A commit begins with a mark frame when the mark has moved since the last one; without a commit the mark frame is
@@ -33,6 +34,7 @@ import zstandard
 
 from tallystick.durable import truncate
 from tallystick.errors import DiskFullError, NotAcceptingError, OverloadedError, PushbackError
+from tallystick.journal.backlog import Backlog
 from tallystick.journal.frame import FrameEncoder, FrameType, frame_bytes
 from tallystick.journal.group import Encoded, Group, Part, encode_groups
 from tallystick.journal.mark import NO_MARK, Mark, MarkWriter
@@ -87,6 +89,7 @@ class CommitThread:
         self._unmarked: dict[str, int] | None = None
         self._owed: list[Group] = []
         self._in_hand: list[Group] = []
+        self._backlog = Backlog()
         self._numbering_file = NumberingFile(data_dir)
         self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
         self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
@@ -157,7 +160,7 @@ class CommitThread:
             raise
 
     def _refuse_queued(self) -> None:
-        groups, self._in_hand = self._in_hand, []
+        groups, self._in_hand = self._in_hand + self._backlog.take_all(), []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -168,25 +171,28 @@ class CommitThread:
 
     def _serve(self) -> None:
         is_open = True
-        while is_open:
-            self._in_hand, is_open = self._take()
+        while is_open or self._backlog:
+            is_open = self._collect() and is_open
+            self._in_hand = self._backlog.take()
             if self._in_hand:
                 self._commit(self._in_hand)
                 self._in_hand = []
             elif self._unmarked is not None:
                 self._mark_alone()
 
-    def _take(self) -> tuple[list[Group], bool]:
-        """All that is queued, after waiting for the first; nothing when the mark has waited long enough or at the end."""
-        groups: list[Group] = []
+    def _collect(self) -> bool:
+        """Move what is queued to the backlog; waits when there is none, until the mark has waited long enough. False at the end."""
         try:
-            item = self._queue.get(timeout=IDLE_MARK_S if self._unmarked is not None else None)
+            if self._backlog:
+                item = self._queue.get_nowait()
+            else:
+                item = self._queue.get(timeout=IDLE_MARK_S if self._unmarked is not None else None)
             while item is not None:
-                groups.append(item)
+                self._backlog.add(item)
                 item = self._queue.get_nowait()
         except queue.Empty:
-            return groups, True
-        return groups, False
+            return True
+        return False
 
     def _commit(self, groups: list[Group]) -> None:
         for group in groups:

@@ -62,7 +62,8 @@ class Append:
     """One request: committed as a whole or not at all. ``batches`` holds each tenant at most once.
 
     ``quarantine_conflict(batch, position)`` makes the record that is kept for an event whose id was used before with other
-    content, 0-based; None refuses the whole request with ConflictError instead.
+    content, 0-based; None refuses the whole request with ConflictError instead. ``is_own``: what the installation records of
+    itself; it has the whole queue where a tenant has a share.
     """
 
     batches: list[TenantBatch] = field(default_factory=list)
@@ -70,6 +71,17 @@ class Append:
     filtered: list[FilterCount] = field(default_factory=list)
     account: list[AccountEntry] = field(default_factory=list)
     quarantine_conflict: Callable[[int, int], QuarantinedRecord] | None = None
+    is_own: bool = False
+
+    @property
+    def lane(self) -> str:
+        """Whose share of the queue this takes: the tenant's that it begins with, or the installation's own (empty)."""
+        if self.is_own or self.account:
+            return ""
+        if self.batches:
+            return self.batches[0].tenant.handle
+        others: list[QuarantinedRecord | FilterCount] = [*self.quarantined[:1], *self.filtered[:1]]
+        return others[0].handle if others else ""
 
 
 @dataclass(slots=True)

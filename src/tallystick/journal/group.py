@@ -51,12 +51,13 @@ class Part:
 
 @dataclass(slots=True)
 class Group:
-    """``cost``: bytes it holds in the queue. ``size``: bytes on disk, once prepared. ``token``: the caller's own."""
+    """``cost``: bytes it holds in the queue. ``size``: bytes on disk, once prepared. ``token``: the caller's own. ``lane``: whose turn it waits for."""
 
     parts: list[Part]
     cost: int
     token: Any = None
     size: int = 0
+    lane: str = ""
 
     def prepare(self, compressor: zstandard.ZstdCompressor) -> None:
         self.size = sum(part.compress(compressor) for part in self.parts)

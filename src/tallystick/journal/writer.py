@@ -45,6 +45,7 @@ from tallystick.journal.recovery import Recovered, recover
 from tallystick.journal.retire import DEDUPE_CURSOR
 from tallystick.journal.segment_file import remove_spares
 from tallystick.journal.space import SpaceGuard, fitting_segment_bytes
+from tallystick.shared_bytes import SharedBytes
 from tallystick.telemetry import log
 
 _WATCH_INTERVAL_S = 1.0
@@ -80,8 +81,7 @@ class Journal:
         self._lock = lock
         self._commits = commits
         self._space = space
-        self._queue_max = queue
-        self._queued = 0
+        self._queue = SharedBytes(queue)
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._progress: asyncio.Future[None] | None = None
@@ -149,11 +149,12 @@ class Journal:
         loop = self._start()
         account = account_batches(request.account, self.dedupe.digester) if request.account else []
         cost = _cost(request, account)
-        self._refuse_if_unable(cost)
+        lane = request.lane
+        self._refuse_if_unable(lane, cost)
         while (claims := self._claim(request, account)) is None:
             if self._progress is not None:
                 await asyncio.shield(self._progress)
-            self._refuse_if_unable(cost)
+            self._refuse_if_unable(lane, cost)
         try:
             conflicts = self._conflicts(request, claims)
             claimed = list(map(prepare_events, request.batches, claims))
@@ -166,8 +167,8 @@ class Journal:
         waiting = _Waiting(loop.create_future(), claimed, len(request.batches), conflicts)
         if not parts:
             return _committed(waiting, 0)
-        self._queued += cost
-        self._commits.submit(Group(parts, cost, waiting))
+        self._queue.take(lane, cost)
+        self._commits.submit(Group(parts, cost, waiting, lane=lane))
         return await waiting.future
 
     def on_commit(self, groups: list[Group], error: PushbackError | None) -> None:
@@ -185,8 +186,8 @@ class Journal:
             "reason": reason,
             "segment": self._commits.segment_name,
             "stalled_seconds": round(self._commits.stalled_s, 3),
-            "queue_bytes": self._queued,
-            "queue_bytes_max": self._queue_max,
+            "queue_bytes": self._queue.total,
+            "queue_bytes_max": self._queue.bytes_max,
             "data_bytes": self._space.used_bytes,
             "dedupe": self.dedupe.status(),
             "damage": list(self.recovered.damage),
@@ -243,7 +244,7 @@ class Journal:
             self._dedupe_cursor.save(position)
             self._dedupe_position = position
 
-    def _refuse_if_unable(self, cost: int) -> None:
+    def _refuse_if_unable(self, lane: str, cost: int) -> None:
         error: PushbackError
         if self._is_closed:
             error = NotAcceptingError("the journal is closing")
@@ -251,8 +252,11 @@ class Journal:
             error = NotAcceptingError(self._commits.stopped, hint="Check the disk and restart", retry_after_s=5)
         elif self._space.refusal is not None:
             error = DiskFullError(self._space.refusal, hint="Free space, or raise the quota", retry_after_s=5)
-        elif self._queued and self._queued + cost > self._queue_max:
-            error = OverloadedError(f"{self._queued} bytes wait for the disk; {self._queue_max} is the bound")
+        elif not self._queue.has_room(lane, cost, is_own=not lane):
+            error = OverloadedError(
+                f"{self._queue.total} bytes wait for the disk, {self._queue.held(lane)} of them this tenant's; "
+                f"{self._queue.bytes_max} is the bound, and one tenant may hold as much as is left free"
+            )
         else:
             return
         self._metrics.refused.labels(error.code).inc()
@@ -293,7 +297,7 @@ class Journal:
         """On the loop, once per commit: move claims on, answer, and wake who waits for an id in flight."""
         for group in groups:
             waiting: _Waiting = group.token
-            self._queued -= group.cost
+            self._queue.give(group.lane, group.cost)
             for item in waiting.claimed:
                 if error is not None or item.part is None:
                     self.dedupe.release(item.claim)
@@ -305,7 +309,7 @@ class Journal:
                 waiting.future.set_exception(error)
             else:
                 waiting.future.set_result(_committed(waiting, max(part.first_seq + part.count - 1 for part in group.parts)))
-        self._metrics.queue_bytes.set(self._queued)
+        self._metrics.queue_bytes.set(self._queue.total)
         progress = self._progress
         if progress is not None and self._loop is not None:
             self._progress = self._loop.create_future()

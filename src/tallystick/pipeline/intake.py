@@ -39,6 +39,7 @@ from tallystick.sources.tally import SourceTallies
 from tallystick.telemetry import log
 
 _GRACE_S = 5
+_PUSHBACK_DELAY_S = 0.2
 
 
 def run(installation: Installation) -> None:
@@ -112,6 +113,7 @@ def _front(installation: Installation, service: IntakeService) -> Front:
         HostCheck(config.server),
         lambda: _not_ready(service.journal),
         is_tls=config.server.tls is not None,
+        pushback_delay_s=_PUSHBACK_DELAY_S,
     )
 
 

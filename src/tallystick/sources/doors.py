@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from tallystick.errors import EventInvalidError
@@ -92,7 +93,8 @@ class _Door:
 
     async def _commit(self, draft: Draft, wishes: _Wishes) -> tuple[int, bytes]:
         outcome = await self.service.commit(draft, wants_results=wishes.wants_results)
-        return 200, encode_answer(outcome, self.signer, is_signed=wishes.is_signed)
+        encode = partial(encode_answer, is_signed=wishes.is_signed)
+        return 200, await self.service.work(draft, encode, outcome, self.signer)
 
 
 class EventsDoor(_Door):

@@ -5,6 +5,7 @@ Bare ASGI, no framework: between the socket and the journal there is only what a
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -27,7 +28,11 @@ Door = Callable[[Scope, Receive], Awaitable[tuple[int, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """Routes one request. ``not_ready`` gives the reasons why intake would refuse, empty when it would not."""
+    """Routes one request. ``not_ready`` gives the reasons why intake would refuse, empty when it would not.
+
+    ``pushback_delay_s``: whoever is told to slow down is told a little later, with the rest of its body unread meanwhile. A
+    sender that does not listen would else have its bodies received and thrown away as fast as it can send them.
+    """
 
     events: EventsDoor
     sources: SourceDoor
@@ -35,6 +40,7 @@ class Front:
     hosts: HostCheck
     not_ready: Callable[[], list[str]]
     is_tls: bool = False
+    pushback_delay_s: float = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +58,7 @@ class Front:
         except Problem as problem:
             await self._refuse(send, problem, request_id)
         except PushbackError as error:
+            await asyncio.sleep(self.pushback_delay_s)
             await self._refuse(send, pushback_problem(error), request_id)
         except NotFoundError as error:
             await self._refuse(send, Problem(404, error.code, error.message), request_id)

@@ -10,12 +10,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from msgspec import UNSET
 
@@ -30,6 +29,7 @@ from tallystick.errors import (
 from tallystick.event import Event, Source
 from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_lines
 from tallystick.event.times import format_utc
+from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Committed, FilterCount, QuarantinedRecord, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
@@ -52,10 +52,11 @@ from tallystick.sources.submission import (
 from tallystick.sources.tally import SourceTallies
 from tallystick.transforms import Mapping as RecordMapping
 
+T = TypeVar("T")
+
 DEFAULT_TENANT = "default"
 TOO_MANY_EVENTS = "too_many_events"
-_INLINE_BYTES_MAX = 2 * 2**20
-_INLINE_MAPPED_BYTES_MAX = 64 * 2**10
+_SMALL_BYTES_MAX = 64 * 2**10
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ class IntakeService:
     config_hash: str
     tallies: SourceTallies
     quotas: Quotas = field(default_factory=Quotas)
+    turns: Turns = field(default_factory=Turns)
     retention_class: str = "standard"
     clock: Callable[[], float] = time.time
 
@@ -118,13 +120,16 @@ class IntakeService:
         received_at = format_utc(datetime.fromtimestamp(self.clock(), UTC))
         return Draft(plan, sender, on_invalid or plan.on_invalid, received_at, idempotency_key=idempotency_key, peer=peer)
 
+    async def work(self, draft: Draft, work: Callable[..., T], *arguments: Any) -> T:
+        """One stretch of a request's work: here, or, when it is large, in its turn (`http.turns`)."""
+        if draft.is_large:
+            return await self.turns.work(draft.lane, work, *arguments)
+        return work(*arguments)
+
     async def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
-        """Step 1 for records that are events already. A large body is read in a thread, so that others get their turn."""
-        if len(body) > _INLINE_BYTES_MAX:
-            batch = await asyncio.get_running_loop().run_in_executor(None, self.reader.read, body, shape)
-        else:
-            batch = self.reader.read(body, shape)
-        self.take(draft, batch)
+        """Step 1 for records that are events already."""
+        draft.is_large = len(body) > _SMALL_BYTES_MAX
+        self.take(draft, await self.work(draft, self.reader.read, body, shape))
 
     def read_records(self, draft: Draft, records: list[bytes], received: Sequence[bytes] | None = None) -> None:
         """Step 1 for events that were taken out of another protocol: out of ``received``, record by record, when that is given."""
@@ -146,10 +151,9 @@ class IntakeService:
         mapping = draft.plan.mapping
         if mapping is None:
             raise NotFoundError(f"the source {draft.plan.name!r} has no mapping")
-        if sum(len(record.data) for record in records) > _INLINE_MAPPED_BYTES_MAX:
-            await asyncio.get_running_loop().run_in_executor(None, self._map, draft, mapping, records)
-        else:
-            self._map(draft, mapping, records)
+        # A mapping takes ten times as long as reading.
+        draft.is_large = sum(len(record.data) for record in records) > _SMALL_BYTES_MAX // 8
+        await self.work(draft, self._map, draft, mapping, records)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
 
@@ -177,9 +181,7 @@ class IntakeService:
         parts = self._split_by_tenant(draft)
         if self.quotas.is_limited:
             self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
-        for part in parts:
-            self._transform(draft, part)
-            self._encode(draft, part)
+        await self.work(draft, self._prepare, draft, parts)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
         stored = [part for part in parts if part.events]
@@ -245,6 +247,12 @@ class IntakeService:
         if not is_tenant_name(name) and draft.sender.credential:
             raise ForbiddenTenantError(f"{name[:80]!r} is no tenant that a sender can write to")
 
+    def _prepare(self, draft: Draft, parts: list[_Part]) -> None:
+        """Steps 3 and 4."""
+        for part in parts:
+            self._transform(draft, part)
+            self._encode(draft, part)
+
     def _transform(self, draft: Draft, part: _Part) -> None:
         for transform in draft.plan.transforms:
             kept = transform.apply_batch(part.events, part.contents)
@@ -303,7 +311,7 @@ class IntakeService:
         part.made_ids = [ids[place] for place in made]
 
     def _append(self, draft: Draft, parts: list[_Part], stored: list[_Part]) -> Append:
-        append = Append(batches=[part.batch for part in stored if part.batch is not None])
+        append = Append([part.batch for part in stored if part.batch is not None], is_own=not draft.sender.credential)
         if draft.on_invalid == "quarantine":
             append.quarantine_conflict = lambda number, place: _quarantined(draft, _conflict(draft, stored[number], place))
         if draft.bad:

@@ -29,6 +29,11 @@ class Sender:
         """The tenant of all that this sender sends, when there is but one."""
         return next(iter(self.tenants)) if len(self.tenants) == 1 else None
 
+    @property
+    def lane(self) -> str:
+        """Whose turn this sender's requests wait for: its tenant's, or its own when it may write to several."""
+        return self.only_tenant or f"key:{self.credential}"
+
 
 @dataclass(slots=True)
 class Bad:
@@ -44,6 +49,8 @@ class Bad:
 class Draft:
     """One request on its way through the intake. ``events``, ``contents``, ``records`` and ``lines`` are parallel.
 
+    ``is_large``: it is worked on in turns.
+
     ``records`` are as sent, ``contents`` are them compacted (what duplicates are compared by); ``lines`` count from 1.
     """
 
@@ -58,6 +65,12 @@ class Draft:
     bad: list[Bad] = field(default_factory=list)
     idempotency_key: str = ""
     peer: str = ""
+    is_large: bool = False
+
+    @property
+    def lane(self) -> str:
+        """Whose turn this request waits for when it is large."""
+        return self.plan.tenant or self.sender.lane
 
 
 @dataclass(slots=True)

@@ -160,15 +160,22 @@ def test_a_cancelled_caller_does_not_cancel_durability(tmp_path: Path, disk: Dis
 
 
 def test_the_queue_is_bounded_in_bytes(tmp_path: Path, disk: Disk) -> None:
-    """Past the bound the answer is OverloadedError with advice, and nothing of the request is kept."""
+    """Past its share a tenant gets OverloadedError with advice, and nothing of the request is kept; others have room."""
 
     async def work(journal: Journal) -> None:
         disk.hold = threading.Event()
-        waiting = [asyncio.create_task(append(journal, b"x" * 9_000)) for _ in range(4)]
+        waiting = [asyncio.create_task(append(journal, b"x" * 7_000)) for _ in range(4)]
+        other = asyncio.create_task(append(journal, b"z" * 7_000, tenant=GLOBEX))
         await asyncio.sleep(0.01)
-        assert [task for task in waiting if task.done() and isinstance(task.exception(), OverloadedError)] == waiting[3:]
+        assert [task for task in waiting if task.done() and isinstance(task.exception(), OverloadedError)] == waiting[2:]
+        assert not other.done()
+        own = asyncio.create_task(journal.append(Append([batch([b"o" * 5_000])], is_own=True)))
+        await asyncio.sleep(0.01)
+        assert not own.done()
+        assert journal.status()["queue_bytes"] <= 32 * 1024
         disk.hold.set()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*waiting, other, own, return_exceptions=True)
+        assert journal.status()["queue_bytes"] == 0
         await append(journal, b"y")
 
     with_journal(tmp_path, work, queue="32KiB")
