@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from support.flood import result_of, start_flood
-from support.server import Server
+from support.raw_http import RawConnection, head
+from support.server import Server, wait_for
 
 EVENT = {"action": "invoice.view", "actor": "u_1", "metadata": {"note": "quarterly review of access rights " * 12}}
 FLOOD_S = 4.0
@@ -93,4 +94,40 @@ def test_a_tenant_over_its_quota_is_pushed_back_alone(tmp_path: Path) -> None:
         assert result["retry_after_min"] >= 1
         assert server.status()["tenants"]["loud"]["accepted"] <= 2 * 2_000 + 2_000 * took + 1_000
     finally:
+        server.close()
+
+
+def test_more_bodies_than_fit_are_refused_unread(tmp_path: Path) -> None:
+    """One sender opens bodies that it does not send: past its share 503 with advice before any of the next body, others get in."""
+    configuration = '[limits]\nbody = "4MiB"\ndecompressed = "4MiB"\nbodies_in_flight = "16MiB"\n'
+    server = Server(tmp_path, configuration).start()
+    connections: list[RawConnection] = []
+    try:
+        loud, quiet = key_for(server, "loud"), key_for(server, "quiet")
+        opened = head(headers=[f"Content-Length: {4 * 2**20}"], key=f"Authorization: Bearer {loud}")
+        for _ in range(2):
+            connections.append(RawConnection(server.port))
+            connections[-1].send(opened)
+
+        def is_refused() -> bool:
+            with RawConnection(server.port, 1.0) as connection:
+                connection.send(opened)
+                try:
+                    answer = connection.answer()
+                except TimeoutError:
+                    return False
+            assert (answer.status, msgspec.json.decode(answer.body)["code"]) == (503, "overloaded")
+            assert int(answer.headers["retry-after"]) >= 1
+            return True
+
+        wait_for(is_refused, "a refusal")
+        assert set(steady(server, quiet, 0.5)[0]) == {200}
+        for connection in connections:
+            connection.close()
+        body = msgspec.json.Encoder().encode_lines([EVENT] * 5_000)
+        media = {"Authorization": f"Bearer {loud}", "Content-Type": "application/x-ndjson"}
+        wait_for(lambda: server.http.post("/v1/events", content=body, headers=media).status_code == 200, "room again")
+    finally:
+        for connection in connections:
+            connection.close()
         server.close()

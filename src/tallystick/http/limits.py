@@ -1,19 +1,24 @@
-"""Request bodies within bounds: bytes as sent, bytes after decompression, and the ratio between them.
+"""Request bodies within bounds: bytes as sent, bytes after decompression, the ratio between them, and the sum over all requests.
 
-Output is produced in small pieces and counted before more is made, so a bomb costs at most one piece above its cap.
+Output is produced in small pieces and counted before more is made, so a bomb costs at most one piece above its cap. What a request
+holds is counted from before its body is read until it is answered: its Content-Length, or what has come so far, and then the
+plain bytes too (one body at a time is decompressed, so the sum is passed by one body at most).
 """
 
 from __future__ import annotations
 
-import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import zstandard
+from prometheus_client import Counter
 
 from tallystick.config import IngestLimits
+from tallystick.errors import OverloadedError
 from tallystick.http.problem import Problem
+from tallystick.http.turns import Turns
+from tallystick.shared_bytes import SharedBytes
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -24,6 +29,7 @@ _ZSTD_FEED = 512
 _ZSTD_WINDOW_MAX = 16 * 2**20
 _RATIO_FREE = 2**20
 _INLINE_MAX = 64 * 1024
+_REFUSED = Counter("tallystick_bodies_refused", "Requests refused because too many bytes of bodies were in flight.")
 
 
 class ClientGoneError(Problem):
@@ -33,17 +39,61 @@ class ClientGoneError(Problem):
         super().__init__(400, "client_gone", "the connection was closed before the body was whole")
 
 
+class BodyHold:
+    """What one request holds of the bodies in flight; a context that gives it back at its end. ``lane``: whose share it is."""
+
+    __slots__ = ("_shared", "_size", "lane")
+
+    def __init__(self, shared: SharedBytes, lane: str) -> None:
+        self._shared = shared
+        self._size = 0
+        self.lane = lane
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._size:
+            self._shared.give(self.lane, self._size)
+            self._size = 0
+
+    def grow_to(self, size: int) -> None:
+        """Hold ``size`` bytes in all. Raises OverloadedError when there is no room for them."""
+        if size <= self._size:
+            return
+        shared = self._shared
+        if not shared.has_room(self.lane, size, instead_of=self._size):
+            _REFUSED.inc()
+            raise OverloadedError(
+                f"request bodies of {shared.total} bytes are being worked on, {shared.held(self.lane)} of them of this sender; "
+                f"{shared.bytes_max} is the bound, and one sender may hold as much as is left free"
+            )
+        shared.take(self.lane, size - self._size)
+        self._size = size
+
+
 class BodyReader:
     """Reads whole request bodies within ``limits``."""
 
-    def __init__(self, limits: IngestLimits) -> None:
+    def __init__(self, limits: IngestLimits, turns: Turns | None = None) -> None:
         self._limits = limits
+        self._turns = turns or Turns()
+        self._in_flight = SharedBytes(limits.bodies_in_flight.bytes)
 
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    @property
+    def in_flight_bytes(self) -> int:
+        """Bytes of all bodies that are being received or worked on."""
+        return self._in_flight.total
+
+    def hold(self, lane: str) -> BodyHold:
+        """The place for one request's body, to be kept open until the request is answered."""
+        return BodyHold(self._in_flight, lane)
+
+    async def read(self, headers: Mapping[bytes, bytes], receive: Receive, hold: BodyHold) -> bytes:
         """The body of an ASGI request, decompressed; ``headers`` have lower-case names.
 
-        Raises Problem 413 (too large), 415 (encoding unknown), 400 (damaged), ClientGoneError. Compressed bodies over 64 KiB
-        are decompressed in a thread.
+        Raises Problem 413 (too large), 415 (encoding unknown), 400 (damaged), ClientGoneError, and OverloadedError: with a
+        Content-Length before any of the body is read. Compressed bodies over 64 KiB are decompressed in their turn.
         """
         encoding = headers.get(b"content-encoding", b"identity").strip().lower().decode("latin-1")
         if encoding not in ("identity", "gzip", "x-gzip", "zstd"):
@@ -53,12 +103,18 @@ class BodyReader:
                 f"Content-Encoding {encoding[:32]!r} is not supported",
                 headers={"accept-encoding": "gzip, zstd"},
             )
-        body = await _collect(receive, self._limits.body.bytes)
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit():
+            hold.grow_to(min(int(declared), self._limits.body.bytes))
+        body = await _collect(receive, self._limits.body.bytes, hold)
         if encoding == "identity":
             return body
         if len(body) <= _INLINE_MAX:
-            return decompress(body, encoding, self._limits)
-        return await asyncio.get_running_loop().run_in_executor(None, decompress, body, encoding, self._limits)
+            plain = decompress(body, encoding, self._limits)
+        else:
+            plain = await self._turns.work(hold.lane, decompress, body, encoding, self._limits)
+        hold.grow_to(len(body) + len(plain))
+        return plain
 
 
 def decompress(body: bytes, encoding: str, limits: IngestLimits) -> bytes:
@@ -77,7 +133,7 @@ def decompress(body: bytes, encoding: str, limits: IngestLimits) -> bytes:
     return b"".join(pieces)
 
 
-async def _collect(receive: Receive, cap: int) -> bytes:
+async def _collect(receive: Receive, cap: int, hold: BodyHold) -> bytes:
     pieces, size = [], 0
     while True:
         message = await receive()
@@ -87,6 +143,7 @@ async def _collect(receive: Receive, cap: int) -> bytes:
         size += len(piece)
         if size > cap:
             raise Problem(413, "body_too_large", f"the body is larger than {cap} bytes", headers={"connection": "close"})
+        hold.grow_to(size)
         pieces.append(piece)
         if not message.get("more_body", False):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -103,7 +103,7 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
 def _front(installation: Installation, service: IntakeService) -> Front:
     config = installation.config
     keys = AccessKeys(installation.keys_dir, "intake")
-    bodies = BodyReader(config.limits)
+    bodies = BodyReader(config.limits, service.turns)
     name = receipt_key_name(installation.server_name)
     signer = ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds)
     return Front(

@@ -14,7 +14,7 @@ from typing import cast
 from tallystick.errors import EventInvalidError
 from tallystick.event.codec import ReadBatch, Shape
 from tallystick.http.access import AccessKeys
-from tallystick.http.limits import BodyReader
+from tallystick.http.limits import BodyHold, BodyReader
 from tallystick.http.problem import Problem
 from tallystick.plugin import Record
 from tallystick.protocols import cloudevents
@@ -83,11 +83,10 @@ class _Door:
             raise Problem(403, "permission_missing", "this key has no permission `ingest`")
         return Sender(key.id, key.tenants)
 
-    async def _body(self, sender: Sender, tenant: str | None, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body, charged to the key. Raises QuotaExceededError before it is read when key or tenant are over theirs."""
+    async def _body(self, sender: Sender, headers: dict[bytes, bytes], receive: Receive, hold: BodyHold) -> bytes:
+        """The whole body, charged to the key."""
         quotas = self.service.quotas
-        quotas.admit(sender.credential, tenant or sender.only_tenant)
-        body = await self.bodies.read(headers, receive)
+        body = await self.bodies.read(headers, receive, hold)
         quotas.charge_body(sender.credential, len(body))
         return body
 
@@ -107,10 +106,12 @@ class EventsDoor(_Door):
         sender = self._sender(headers)
         wishes = _Wishes.of(scope, "reject")
         media, key = media_type(headers), idempotency_key(headers)
-        body = await self._body(sender, None, headers, receive)
-        draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=wishes.on_invalid, idempotency_key=key)
-        await self._read(draft, media, headers, body)
-        return await self._commit(draft, wishes)
+        self.service.quotas.admit(sender.credential, sender.only_tenant)
+        with self.bodies.hold(sender.lane) as hold:
+            body = await self._body(sender, headers, receive, hold)
+            draft = self.service.draft(self.service.plan(EVENTS), sender, on_invalid=wishes.on_invalid, idempotency_key=key)
+            await self._read(draft, media, headers, body)
+            return await self._commit(draft, wishes)
 
     async def _read(self, draft: Draft, media: bytes, headers: dict[bytes, bytes], body: bytes) -> None:
         if media in _NDJSON:
@@ -141,11 +142,13 @@ class SourceDoor(_Door):
             raise Problem(404, "not_found", "there is no such source")
         wishes = _Wishes.of(scope, plan.on_invalid)
         media, key = media_type(headers, default=b"application/x-ndjson"), idempotency_key(headers)
-        body = await self._body(sender, plan.tenant, headers, receive)
+        self.service.quotas.admit(sender.credential, plan.tenant or sender.only_tenant)
         peer = scope["client"][0] if scope.get("client") else ""
-        draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, idempotency_key=key, peer=peer)
-        await self.service.map_records(draft, split_records(body, media, peer))
-        return await self._commit(draft, wishes)
+        with self.bodies.hold(plan.tenant or sender.lane) as hold:
+            body = await self._body(sender, headers, receive, hold)
+            draft = self.service.draft(plan, sender, on_invalid=wishes.on_invalid, idempotency_key=key, peer=peer)
+            await self.service.map_records(draft, split_records(body, media, peer))
+            return await self._commit(draft, wishes)
 
 
 def split_records(body: bytes, media: bytes, peer: str) -> list[Record]:

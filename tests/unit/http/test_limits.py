@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.config import IngestLimits, Size
+from tallystick.errors import OverloadedError
 from tallystick.http.limits import BodyReader, ClientGoneError, decompress
 from tallystick.http.problem import Problem
 
-LIMITS = IngestLimits(body=Size("1MiB"), decompressed=Size("4MiB"), ratio=200)
+LIMITS = IngestLimits(body=Size("1MiB"), decompressed=Size("4MiB"), ratio=200, bodies_in_flight=Size("6MiB"))
+READER = BodyReader(LIMITS)
 
 
 def body_of(*pieces: bytes, ends: bool = True) -> Any:
@@ -32,7 +34,7 @@ def body_of(*pieces: bytes, ends: bool = True) -> Any:
 
 async def read(data: bytes, encoding: bytes | None = None) -> bytes:
     headers = {b"content-encoding": encoding} if encoding else {}
-    return await BodyReader(LIMITS).read(headers, body_of(data[:10], data[10:]))
+    return await READER.read(headers, body_of(data[:10], data[10:]), READER.hold("k"))
 
 
 def status_of(data: bytes, encoding: str) -> int:
@@ -95,7 +97,7 @@ def test_ratio_is_free_for_small_bodies_and_bounded_for_large() -> None:
 async def test_unknown_encodings_name_the_known_ones(encoding: bytes) -> None:
     """Other encodings are 415 with Accept-Encoding, before the body is read."""
     with pytest.raises(Problem) as caught:
-        await BodyReader(LIMITS).read({b"content-encoding": encoding}, None)  # type: ignore[arg-type]
+        await READER.read({b"content-encoding": encoding}, None, READER.hold("k"))  # type: ignore[arg-type]
     assert caught.value.status == 415
     assert caught.value.headers["accept-encoding"] == "gzip, zstd"
 
@@ -109,7 +111,7 @@ async def test_body_past_the_limit_is_refused_at_the_limit() -> None:
         return {"type": "http.request", "body": b"x" * 300_000, "more_body": True}
 
     with pytest.raises(Problem) as caught:
-        await BodyReader(LIMITS).read({}, receive)
+        await READER.read({}, receive, READER.hold("k"))
     assert caught.value.status == 413
     assert caught.value.headers["connection"] == "close"
     assert len(taken) == 4
@@ -118,4 +120,37 @@ async def test_body_past_the_limit_is_refused_at_the_limit() -> None:
 async def test_client_that_goes_away_is_no_body() -> None:
     """A disconnect inside the body is an error, never a short body."""
     with pytest.raises(ClientGoneError):
-        await BodyReader(LIMITS).read({}, body_of(b"half", ends=False))
+        await READER.read({}, body_of(b"half", ends=False), READER.hold("k"))
+
+
+async def test_bodies_in_flight_are_bounded_before_they_are_read() -> None:
+    """Past the bound a declared body is refused unread; who holds less still gets room, and what is given back is free again."""
+    reader = BodyReader(LIMITS)
+    declared = {b"content-length": b"%d" % 2**20}
+    holds = [reader.hold("loud") for _ in range(3)]
+    for hold in holds:
+        await reader.read(declared, body_of(b"x" * 2**20), hold)
+    with reader.hold("loud") as more, pytest.raises(OverloadedError):
+        await reader.read(declared, None, more)  # type: ignore[arg-type]
+    with reader.hold("quiet") as other:
+        await reader.read(declared, body_of(b"x" * 2**20), other)
+        assert reader.in_flight_bytes == 4 * 2**20
+    for hold in holds:
+        with hold:
+            pass
+    assert reader.in_flight_bytes == 0
+
+
+async def test_bodies_without_a_length_and_plain_bytes_count_too() -> None:
+    """A chunked body is counted as it comes, a compressed one grows to what it holds; a failure gives everything back."""
+    reader = BodyReader(LIMITS)
+    with reader.hold("a") as hold:
+        await reader.read({}, body_of(b"x" * 1000, b"y" * 500), hold)
+        assert reader.in_flight_bytes == 1500
+        packed = gzip.compress(bytes(range(256)) * 4096)
+        with reader.hold("b") as second:
+            await reader.read({b"content-encoding": b"gzip"}, body_of(packed), second)
+            assert reader.in_flight_bytes == 1500 + len(packed) + 2**20
+    with pytest.raises(ClientGoneError), reader.hold("a") as hold:
+        await reader.read({}, body_of(b"x" * 1000, ends=False), hold)
+    assert reader.in_flight_bytes == 0
