@@ -41,6 +41,12 @@ def tear_last_line(path: Path) -> None:
         file.write(b'{"mark":')
 
 
+def tear_leaves(path: Path) -> None:
+    """Part of a leaf that no head covers."""
+    with path.open("ab") as file:
+        file.write(b"\xa5" * 45)
+
+
 # name of the case: (files, what is done to each)
 HURT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "cursors of sealer and archiver flipped": ("cursors/[as]*er.?", flip),
@@ -52,18 +58,21 @@ HURT: dict[str, tuple[str, Callable[[Path], None]]] = {
     "MARK garbled": ("journal/MARK", garble),
     "catalog garbled": ("catalog.sqlite*", garble),
     "catalog missing": ("catalog.sqlite*", remove),
-    "delivery state garbled": ("cursors/deliveries-*", garble),
-    "delivery state missing": ("cursors/deliveries-*", remove),
+    "delivery state flipped": ("cursors/delivery-*", flip),
+    "delivery state missing": ("cursors/delivery-*", remove),
+    "delivery history garbled": ("cursors/deliveries-*", garble),
+    "delivery history missing": ("cursors/deliveries-*", remove),
     "dedupe runs garbled": ("dedupe/*", garble),
     "last line of the heads torn": ("trees/heads", tear_last_line),
-    "leaves behind the cursor cut": ("trees/*/level-1", cut),
+    "leaves of an unfinished append": ("trees/*/level-?", tear_leaves),
     "locks missing": ("locks/*", remove),
 }
 OLD = {
     "old cursors": "cursors/[as]*er.?",
     "old numbering": "cursors/numbering.?",
     "old catalog": "catalog.sqlite*",
-    "old delivery state": "cursors/deliveries-*",
+    "old delivery state": "cursors/delivery-*",
+    "old delivery history": "cursors/deliveries-*",
 }
 
 

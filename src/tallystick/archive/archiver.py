@@ -79,7 +79,14 @@ class Archiver:
         """Clean up after a crash, open or rebuild the catalog, and find the place to go on. Raises DestinationUnavailableError."""
         path, server_name = self._config.data_dir / "catalog.sqlite", self._config.server.name
         self._writer = ChunkWriter(self._config.data_dir, server_name, self._keys, self._store)
+        self._position = self._saved = self._cursor.load() or self._journal.oldest()
         catalog = open_catalog(path)
+        if catalog is not None and sum(catalog.marks().values()) < self._cursor.extra.get("archived", 0):
+            # Somebody put an older copy back. The journal may not have any more what is missing in it, but the store has.
+            log.error("the catalog is older than the cursor and will be rebuilt", path=str(path))
+            catalog.close()
+            discard_catalog(path)
+            catalog = None
         self._writer.settle(catalog)
         if catalog is None:
             source = ChunkSource(self._store, self._keys)
@@ -93,7 +100,6 @@ class Archiver:
         self._to_merge = set(catalog.marks())
         self._merge_month = self._month()
         self._buffers.clear()
-        self._position = self._saved = self._cursor.load() or self._journal.oldest()
         self._is_started = True
 
     def run(self, stop: threading.Event) -> None:
@@ -239,7 +245,7 @@ class Archiver:
         if position == self._saved or not (is_due or time.monotonic() - self._saved_at >= _CURSOR_INTERVAL_S):
             return
         # A crash before this: events that are archived are read again and passed over. After it: segments may go.
-        self._cursor.save(position, {})
+        self._cursor.save(position, {"archived": sum(self._catalog.marks().values())})
         self._saved, self._saved_at = position, time.monotonic()
         retire_segments(self._config.data_dir, NEEDED_BY)
 

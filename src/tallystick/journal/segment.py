@@ -145,12 +145,12 @@ def list_segments(directory: Path, known: dict[str, SegmentHeader] | None = None
 
 
 def _in_order(segments: list[tuple[Path, SegmentHeader]]) -> list[tuple[Path, SegmentHeader]]:
-    """By epoch and first seq; segments that share both (the earlier ones hold no valid frame) by who names whom as previous."""
+    """By first seq, which never falls from one segment to the next; those that share it (the earlier ones hold no entry) by who names
+    whom as previous. Epochs do not decide: they begin anew when the lock files are lost."""
     ordered: list[tuple[Path, SegmentHeader]] = []
-    waiting = sorted(segments, key=lambda item: (item[1].epoch, item[1].first_seq))
+    waiting = sorted(segments, key=lambda item: (item[1].first_seq, item[1].epoch))
     while waiting:
-        first = waiting[0][1]
-        equals = [item for item in waiting if (item[1].epoch, item[1].first_seq) == (first.epoch, first.first_seq)]
+        equals = [item for item in waiting if item[1].first_seq == waiting[0][1].first_seq]
         uuids = {header.uuid for _, header in equals}
         chosen = next((item for item in equals if item[1].previous not in uuids), equals[0])
         ordered.append(chosen)

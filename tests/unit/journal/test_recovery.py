@@ -410,3 +410,17 @@ def test_a_mark_frame_names_the_mark(tmp_path: Path) -> None:
     first = frames(data)[0]
     record = msgspec.json.decode(mark.records()[0])
     assert record == {"seq": 1, "segment": first.segment.hex(), "offset": first.end, "next": {ACME.handle: 1}}
+
+
+def test_lost_lock_files_do_not_turn_the_journal_round(tmp_path: Path) -> None:
+    """Epochs begin anew with them; order, numbers and recovery stay as they were."""
+    write(tmp_path, [b"a"], [b"b"])
+    write(tmp_path, [b"c"])
+    write(tmp_path)
+    for path in (tmp_path / "locks").iterdir():
+        path.unlink()
+    write(tmp_path)
+    write(tmp_path, [b"d"])
+    assert events(tmp_path) == {0: b"a", 1: b"b", 2: b"c", 3: b"d"}
+    assert not spans(tmp_path)
+    assert [header.first_seq for _, header in segments(tmp_path)] == sorted(header.first_seq for _, header in segments(tmp_path))
