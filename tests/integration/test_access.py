@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from support.server import ADMIN_KEY, wait_for
+from support.server import ADMIN_KEY, Server, wait_for
 from support.target import Target, event, event_text, run_target
 from support.webhook_receiver import SECRET, run_webhook_receiver
 
@@ -342,3 +343,35 @@ def test_key_management_is_on_record(site: Site) -> None:
     assert [row["action"] for row in found] == ["tallystick.key.revoke", "tallystick.key.create"]
     assert all(row["actor"]["id"] == "admin" for row in found)
     assert made["secret"] not in json.dumps(found)
+
+
+def test_failed_logins_are_limited_at_every_door_and_on_record(tmp_path: Path) -> None:
+    """Intake and api each answer 429 with advice after the limit; a sender cannot shift its address; the right key gets in."""
+    server = Server(tmp_path, "[limits]\nfailed_logins = 5\n").start()
+    try:
+        for number, (method, path) in enumerate((("POST", "/v1/events"), ("GET", "/v1/status"))):
+            wrong = f"ts_guess{number:05}_" + "a" * 43
+            answers = [
+                server.http.request(
+                    method, path, headers={"Authorization": f"Bearer {wrong}", "X-Forwarded-For": f"198.51.100.{attempt}"}
+                )
+                for attempt in range(10)
+            ]
+            assert [answer.status_code for answer in answers[:5]] == [401] * 5
+            assert answers[-1].status_code == 429, path
+            assert answers[-1].json()["code"] == "too_many_logins"
+            assert int(answers[-1].headers["retry-after"]) >= 1
+        server.send_ok(b'{"action":"a.b","actor":"u"}')
+
+        def recorded() -> str:
+            found = server.http.get("/v1/events", params={"tenant": "_tallystick", "query": "action:tallystick.login_failed"})
+            return found.text if found.status_code == 200 and len(found.json()["events"]) >= 2 else ""
+
+        text = wait_for(recorded, "the failed logins to be on record")
+        assert '"ip":"127.0.0.1"' in text.replace(" ", "")
+        assert "guess00000" in text
+        assert "guess00001" in text
+        assert "a" * 43 not in text
+        assert "a" * 43 not in server.tail(10**7)
+    finally:
+        server.close()

@@ -19,7 +19,8 @@ from tallystick.config import Config
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.evidence.heads import Heads
 from tallystick.http.access import AccessKeys
-from tallystick.journal.tenants import TenantRegistry
+from tallystick.http.logins import LoginGuard
+from tallystick.journal.tenants import SERVER_TENANT, TenantRegistry
 from tallystick.query.engine import QueryEngine
 
 
@@ -52,9 +53,13 @@ class ApiDeps:
     exports: BoundedPool = field(default_factory=lambda: BoundedPool("export", threads=2, queue=16))
     open_exports: int = 0
     auditor: Auditor = field(init=False)
+    logins: LoginGuard = field(init=False)
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.door)
+        self.logins = LoginGuard(
+            self.config.limits.failed_logins, "api", lambda event: self.door.append_events(SERVER_TENANT, [event])
+        )
 
     @property
     def server_name(self) -> str:
@@ -66,6 +71,7 @@ class ApiDeps:
 
     async def close(self) -> None:
         """Release what this process holds open."""
+        await self.logins.close()
         await self.door.close()
         for pool in (self.searches, self.reads, self.exports):
             pool.close()

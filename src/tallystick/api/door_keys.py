@@ -5,7 +5,7 @@ from __future__ import annotations
 from tallystick.api.caller import Caller
 from tallystick.api.deps import ApiDeps
 from tallystick.api.edge import Scope
-from tallystick.http.access import AccessKey
+from tallystick.http.access import AccessKey, AuthError
 from tallystick.http.problem import CONTENT_TYPE, Problem
 
 
@@ -16,13 +16,16 @@ class KeyDoor:
         self._deps = deps
 
     async def identify(self, scope: Scope) -> Caller | None:
-        """The caller of a bearer key. Raises the 400 and 401 problems."""
+        """The caller of a bearer key. Raises the 400, 401 and 429 problems."""
         values = [value for name, value in scope["headers"] if name == b"authorization"]
         if not values:
             return None
         if len(values) > 1:
             raise Problem(400, "header_repeated", "the Authorization header is there more than once")
-        return caller_of(self._deps.access.verify(values[0]))
+        try:
+            return caller_of(self._deps.access.verify(values[0]))
+        except AuthError as error:
+            raise self._deps.logins.failed(address_of(scope), error) from None
 
     def is_open(self, path: str) -> bool:
         """With a public log, its checkpoints and tiles; their handlers keep the entries closed."""
@@ -31,6 +34,11 @@ class KeyDoor:
     def render(self, scope: Scope, problem: Problem, request_id: str) -> tuple[bytes, bytes]:
         """RFC 9457."""
         return CONTENT_TYPE, problem.body(request_id)
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address as our own proxy says it, the only way in; empty without one. Senders cannot set it (`http.proxy`)."""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"), "")
 
 
 def caller_of(key: AccessKey) -> Caller:

@@ -14,12 +14,12 @@ from litestar.params import PathParameter, QueryParameter
 
 from tallystick.api.caller import Caller
 from tallystick.api.deps import ApiDeps
-from tallystick.api.door_keys import caller_of
+from tallystick.api.door_keys import address_of, caller_of
 from tallystick.api.params import request_id_of
 from tallystick.console.door import ConsoleDoor
 from tallystick.console.login import redeem_code
 from tallystick.console.pages import render, static_file
-from tallystick.console.sessions import LoginBrake, Sessions, check_form, check_origin
+from tallystick.console.sessions import Sessions, check_form, check_origin
 from tallystick.http.access import AccessKey, AuthError
 
 _FORM_BYTES_MAX = 16_384
@@ -29,7 +29,6 @@ NextParam = Annotated[str, QueryParameter(name="next", description="The page to 
 
 def entrance(deps: ApiDeps, sessions: Sessions, door: ConsoleDoor) -> list[BaseRouteHandler]:
     """The handlers."""
-    brake = LoginBrake()
     is_tls = deps.config.server.tls is not None
 
     @get("/login", include_in_schema=False)
@@ -39,13 +38,13 @@ def entrance(deps: ApiDeps, sessions: Sessions, door: ConsoleDoor) -> list[BaseR
     @post("/login", include_in_schema=False, opt={"is_form": True}, status_code=303, request_max_body_size=_FORM_BYTES_MAX)
     async def log_in(request: Request[Any, Any, Any]) -> Response[bytes]:
         check_origin(request.headers.get("origin"), own_origin(request, is_tls=is_tls))
-        brake.check()
         form = await form_of(request)
-        key = _key_of(deps, form)
-        if key is None:
-            brake.count_failure()
-            stranger = Caller("", "anonymous", (), frozenset(), via="console")
-            await deps.auditor.record(stranger, "session.start", outcome="denied", request_id=request_id_of(request))
+        try:
+            key = _key_of(deps, form)
+        except AuthError as error:
+            refusal = deps.logins.failed(address_of(request.scope), error)
+            if refusal is not error:
+                raise refusal from None
             text = "This link was used or is too old." if form.get("code") else "There is no such key, or it is not in force."
             return render(
                 "login.html",
@@ -100,14 +99,18 @@ def own_origin(request: Request[Any, Any, Any], *, is_tls: bool) -> str:
     return f"{'https' if is_tls else 'http'}://{request.headers.get('host', '')}"
 
 
-def _key_of(deps: ApiDeps, form: dict[str, str]) -> AccessKey | None:
-    if form.get("code"):
-        key_id = redeem_code(deps.data_dir, form["code"])
-        return deps.access.live(key_id) if key_id else None
-    try:
-        return deps.access.verify(f"Bearer {form.get('key', '').strip()}")
-    except (AuthError, UnicodeEncodeError):
-        return None
+def _key_of(deps: ApiDeps, form: dict[str, str]) -> AccessKey:
+    """The key that a form names. Raises AuthError."""
+    if not form.get("code"):
+        try:
+            return deps.access.verify(f"Bearer {form.get('key', '').strip()}")
+        except UnicodeEncodeError:
+            raise AuthError("key_invalid", "this is no access key") from None
+    key_id = redeem_code(deps.data_dir, form["code"])
+    key = deps.access.live(key_id) if key_id else None
+    if key is None:
+        raise AuthError("key_invalid", "no such code", key_id or "")
+    return key
 
 
 def local_path(target: str | None) -> str:

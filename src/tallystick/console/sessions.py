@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,23 +77,6 @@ def check_origin(origin: str | None, own_origin: str) -> None:
     """Raises the 403 problem unless the browser says that the post comes from our own pages."""
     if origin != own_origin:
         raise Problem(403, "origin", "this post did not come from the console's own pages")
-
-
-class LoginBrake:
-    """At most ``attempts`` failed logins in ``window_s``; more is answered 429 until some have aged."""
-
-    def __init__(self, attempts: int = 20, window_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._failures: deque[float] = deque(maxlen=attempts)
-        self._window_s = window_s
-        self._clock = clock
-
-    def check(self) -> None:
-        """Raises the 429 problem while the brake is on."""
-        if len(self._failures) == self._failures.maxlen and self._clock() - self._failures[0] < self._window_s:
-            raise Problem(429, "too_many_logins", "too many failed logins; wait a minute", headers={"retry-after": "60"})
-
-    def count_failure(self) -> None:
-        self._failures.append(self._clock())
 
 
 def _digest(name: str) -> bytes:

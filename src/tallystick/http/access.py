@@ -47,10 +47,11 @@ _NO_HASH = hashlib.sha256(b"no such key").hexdigest()
 
 
 class AuthError(Problem):
-    """401: no usable key came with the request."""
+    """401: no usable key came with the request. ``key_id`` is the id that it named, empty when there was none."""
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, key_id: str = "") -> None:
         super().__init__(401, code, detail, headers={"www-authenticate": 'Bearer realm="tallystick"'})
+        self.key_id = key_id
 
 
 class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,10 +158,10 @@ class AccessKeys:
             self._look(is_due=True)
             key = self._find(key_id, secret)
         if key is None or key.revoked_at is not None:
-            raise AuthError("key_invalid", "no such access key")
+            raise AuthError("key_invalid", "no such access key", key_id)
         now = time.time()
         if not key.is_live(now):
-            raise AuthError("key_expired", "this access key has expired")
+            raise AuthError("key_expired", "this access key has expired", key_id)
         self._used[key_id] = now
         if now - self._uses_saved_at > _USE_INTERVAL_S:
             self._save_uses(now)

@@ -20,6 +20,7 @@ from tallystick.evidence.receipt import receipt_key_name
 from tallystick.http.access import AccessKeys
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import BodyReader
+from tallystick.http.logins import LoginGuard
 from tallystick.http.protocol import limited_protocol
 from tallystick.http.proxy import UnixProxy
 from tallystick.journal.dedupe import Digester
@@ -81,7 +82,8 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
         SourceTallies((plan.name, plan.type) for plan in plans.values()),
         Quotas(config.limits, config.tenants),
     )
-    public = _listener(config, _front(installation, service))
+    logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
+    public = _listener(config, _front(installation, service, logins))
     inner = _server(InnerDoor(service, lambda: _status(service)), http="httptools")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -96,19 +98,20 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     await servers[1]
     inner.should_exit = True
     await servers[0]
+    await logins.close()
     waiter.cancel()
     await journal.close()
 
 
-def _front(installation: Installation, service: IntakeService) -> Front:
+def _front(installation: Installation, service: IntakeService, logins: LoginGuard) -> Front:
     config = installation.config
     keys = AccessKeys(installation.keys_dir, "intake")
     bodies = BodyReader(config.limits, service.turns)
     name = receipt_key_name(installation.server_name)
     signer = ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds)
     return Front(
-        EventsDoor(service, keys, bodies, signer),
-        SourceDoor(service, keys, bodies, signer),
+        EventsDoor(service, keys, bodies, signer, logins),
+        SourceDoor(service, keys, bodies, signer, logins),
         UnixProxy(installation.run_dir / "api.sock"),
         HostCheck(config.server),
         lambda: _not_ready(service.journal),

@@ -13,8 +13,9 @@ from typing import cast
 
 from tallystick.errors import EventInvalidError
 from tallystick.event.codec import ReadBatch, Shape
-from tallystick.http.access import AccessKeys
+from tallystick.http.access import AccessKeys, AuthError
 from tallystick.http.limits import BodyHold, BodyReader
+from tallystick.http.logins import LoginGuard
 from tallystick.http.problem import Problem
 from tallystick.plugin import Record
 from tallystick.protocols import cloudevents
@@ -60,6 +61,7 @@ class _Door:
     keys: AccessKeys
     bodies: BodyReader
     signer: ReceiptSigner
+    logins: LoginGuard
 
     async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         """Status and body of the answer. Raises Problem for a request that is refused as a whole, PushbackError for now."""
@@ -76,9 +78,12 @@ class _Door:
     async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         raise NotImplementedError
 
-    def _sender(self, headers: dict[bytes, bytes]) -> Sender:
-        """Who the key belongs to. Raises Problem 401 or 403."""
-        key = self.keys.verify(headers.get(b"authorization"))
+    def _sender(self, scope: Scope, headers: dict[bytes, bytes]) -> Sender:
+        """Who the key belongs to. Raises Problem 401, 403 or 429."""
+        try:
+            key = self.keys.verify(headers.get(b"authorization"))
+        except AuthError as error:
+            raise self.logins.failed(scope["client"][0] if scope.get("client") else "", error) from None
         if not key.may("ingest"):
             raise Problem(403, "permission_missing", "this key has no permission `ingest`")
         return Sender(key.id, key.tenants)
@@ -103,7 +108,7 @@ class EventsDoor(_Door):
 
     async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         headers = headers_of(scope)
-        sender = self._sender(headers)
+        sender = self._sender(scope, headers)
         wishes = _Wishes.of(scope, "reject")
         media, key = media_type(headers), idempotency_key(headers)
         self.service.quotas.admit(sender.credential, sender.only_tenant)
@@ -136,7 +141,7 @@ class SourceDoor(_Door):
 
     async def _take(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         headers = headers_of(scope)
-        sender = self._sender(headers)
+        sender = self._sender(scope, headers)
         plan = self.service.plan(scope["path"][len("/v1/in/") :])
         if plan.mapping is None:
             raise Problem(404, "not_found", "there is no such source")

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import UNSET
 
 from tallystick.errors import (
@@ -26,28 +27,27 @@ from tallystick.errors import (
     NotAcceptingError,
     NotFoundError,
 )
-from tallystick.event import Event, Source
+from tallystick.event import Source
 from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_lines
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
-from tallystick.journal.entries import Append, Committed, FilterCount, QuarantinedRecord, TenantBatch
+from tallystick.journal.entries import Append, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
-from tallystick.journal.tenants import Tenant, TenantRegistry, is_tenant_name
+from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
 from tallystick.journal.writer import Journal
 from tallystick.plugin import Record
-from tallystick.sources.plan import OnInvalid, SourcePlan
+from tallystick.sources.part import Part, conflict_of, outcome_of, quarantined_record, results_of
+from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.submission import (
     Bad,
     ConflictingLinesError,
     Draft,
-    EventResult,
     ForbiddenTenantError,
     InvalidBatchError,
     Outcome,
     Sender,
-    TenantOutcome,
 )
 from tallystick.sources.tally import SourceTallies
 from tallystick.transforms import Mapping as RecordMapping
@@ -57,31 +57,6 @@ T = TypeVar("T")
 DEFAULT_TENANT = "default"
 TOO_MANY_EVENTS = "too_many_events"
 _SMALL_BYTES_MAX = 64 * 2**10
-
-
-@dataclass(slots=True)
-class _Part:
-    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away."""
-
-    tenant: Tenant
-    positions: Sequence[int]
-    events: list[Event]
-    contents: list[bytes]
-    filtered: dict[str, list[int]] = field(default_factory=dict)
-    made_ids: list[str] = field(default_factory=list)
-    batch: TenantBatch | None = None
-
-    def drop(self, places: Sequence[int], draft: Draft, message: str) -> None:
-        """Make the events at ``places`` bad: their line is too long."""
-        gone = set(places)
-        for place in places:
-            line = draft.lines[self.positions[place]]
-            error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
-            draft.bad.append(Bad(line, error, draft.records[self.positions[place]], self.tenant.handle))
-        keep = [place for place in range(len(self.events)) if place not in gone]
-        self.events = [self.events[place] for place in keep]
-        self.contents = [self.contents[place] for place in keep]
-        self.positions = [self.positions[place] for place in keep]
 
 
 @dataclass(slots=True)
@@ -99,6 +74,12 @@ class IntakeService:
     turns: Turns = field(default_factory=Turns)
     retention_class: str = "standard"
     clock: Callable[[], float] = time.time
+
+    async def record(self, event: dict[str, Any]) -> None:
+        """Append one event of this server about itself to the server's own log. Raises PushbackError."""
+        draft = self.draft(self.plan(INNER), Sender("", (SERVER_TENANT,)))
+        self.read_records(draft, [msgspec.json.encode(event)])
+        await self.commit(draft)
 
     def plan(self, name: str) -> SourcePlan:
         """The source of that name. Raises NotFoundError."""
@@ -193,13 +174,13 @@ class IntakeService:
         except ConflictError as error:
             lines = [draft.lines[stored[number].positions[place]] for number, place in error.positions]
             raise ConflictingLinesError(sorted(lines)) from None
-        outcome = _outcome(draft, parts, stored, committed)
+        outcome = outcome_of(draft, parts, stored, committed)
         if wants_results:
-            outcome.results = _results(draft, parts, stored, committed, outcome.bad)
+            outcome.results = results_of(draft, parts, stored, committed, outcome.bad)
         self.tallies.count(draft.plan.name, outcome)
         return outcome
 
-    def _split_by_tenant(self, draft: Draft) -> list[_Part]:
+    def _split_by_tenant(self, draft: Draft) -> list[Part]:
         default = self._default_tenant(draft)
         names = [default if event.tenant is UNSET else event.tenant for event in draft.events]
         distinct = set(names)
@@ -207,16 +188,16 @@ class IntakeService:
             self._check_tenant(draft, name)
         if len(distinct) == 1:
             tenant = self._tenant(names[0])
-            return [_Part(tenant, range(len(names)), draft.events, draft.contents)]
+            return [Part(tenant, range(len(names)), draft.events, draft.contents)]
         places: dict[str, list[int]] = {}
         for position, name in enumerate(names):
             places.setdefault(name, []).append(position)
         return [
-            _Part(self._tenant(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
+            Part(self._tenant(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
             for name, where in places.items()
         ]
 
-    def _charges(self, draft: Draft, parts: list[_Part]) -> list[TenantCharge]:
+    def _charges(self, draft: Draft, parts: list[Part]) -> list[TenantCharge]:
         """What the request costs each tenant; bad records are charged to the tenant whose quarantine they go to."""
         charges = [TenantCharge(part.tenant.name, len(part.events), sum(map(len, part.contents))) for part in parts if part.events]
         if draft.bad:
@@ -247,13 +228,13 @@ class IntakeService:
         if not is_tenant_name(name) and draft.sender.credential:
             raise ForbiddenTenantError(f"{name[:80]!r} is no tenant that a sender can write to")
 
-    def _prepare(self, draft: Draft, parts: list[_Part]) -> None:
+    def _prepare(self, draft: Draft, parts: list[Part]) -> None:
         """Steps 3 and 4."""
         for part in parts:
             self._transform(draft, part)
             self._encode(draft, part)
 
-    def _transform(self, draft: Draft, part: _Part) -> None:
+    def _transform(self, draft: Draft, part: Part) -> None:
         for transform in draft.plan.transforms:
             kept = transform.apply_batch(part.events, part.contents)
             if kept is None:
@@ -266,7 +247,7 @@ class IntakeService:
             part.contents = [part.contents[place] for place, _ in kept]
             part.events = [event for _, event in kept]
 
-    def _encode(self, draft: Draft, part: _Part) -> None:
+    def _encode(self, draft: Draft, part: Part) -> None:
         """Step 4 for one tenant. Events whose line is too long become bad."""
         if draft.idempotency_key:
             self._name(draft, part)
@@ -292,14 +273,14 @@ class IntakeService:
             part.batch = TenantBatch(part.tenant, lines, nothing, nothing, prefix)
             part.made_ids = [str(event.id) for event in part.events]
 
-    def _name(self, draft: Draft, part: _Part) -> None:
+    def _name(self, draft: Draft, part: Part) -> None:
         """Give ids by the sender's key: the number of the line, or of the event where one record may become several."""
         is_mapped = draft.plan.mapping is not None
         for position, event in zip(part.positions, part.events, strict=True):
             if event.id is UNSET:
                 event.id = f"{draft.idempotency_key}:{position + 1 if is_mapped else draft.lines[position]}"
 
-    def _digest(self, part: _Part, lines: list[bytes], prefix: str) -> None:
+    def _digest(self, part: Part, lines: list[bytes], prefix: str) -> None:
         """The batch of a part in which the sender named some or all ids."""
         ids = [str(event.id) for event in part.events]
         made = [place for place, name in enumerate(ids) if name.startswith(prefix)]
@@ -310,13 +291,13 @@ class IntakeService:
         part.batch = TenantBatch(part.tenant, lines, id_digests, content_digests, prefix if made else "")
         part.made_ids = [ids[place] for place in made]
 
-    def _append(self, draft: Draft, parts: list[_Part], stored: list[_Part]) -> Append:
+    def _append(self, draft: Draft, parts: list[Part], stored: list[Part]) -> Append:
         append = Append([part.batch for part in stored if part.batch is not None], is_own=not draft.sender.credential)
         if draft.on_invalid == "quarantine":
-            append.quarantine_conflict = lambda number, place: _quarantined(draft, _conflict(draft, stored[number], place))
+            append.quarantine_conflict = lambda number, place: quarantined_record(draft, conflict_of(draft, stored[number], place))
         if draft.bad:
             home = "" if all(item.handle for item in draft.bad) else self._tenant(self._home_tenant(draft)).handle
-            append.quarantined = [_quarantined(draft, item, home) for item in draft.bad]
+            append.quarantined = [quarantined_record(draft, item, home) for item in draft.bad]
         append.filtered = [
             FilterCount(
                 handle=part.tenant.handle, source=draft.plan.name, filter=name, count=len(gone), received_at=draft.received_at
@@ -330,71 +311,3 @@ class IntakeService:
         """Whose quarantine a record goes to that names no tenant: one that the sender may write to."""
         name = self._default_tenant(draft)
         return name if draft.sender.may_write(name) else min(draft.sender.tenants)
-
-
-def _quarantined(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRecord:
-    return QuarantinedRecord(
-        handle=bad.handle or home,
-        source=draft.plan.name,
-        code=bad.error.code,
-        message=bad.error.message,
-        received_at=draft.received_at,
-        data=bad.record,
-        line=bad.line,
-        peer=draft.peer,
-    )
-
-
-def _conflict(draft: Draft, part: _Part, place: int) -> Bad:
-    """The event at ``place`` of a part, as the bad record that the journal found it to be."""
-    position = part.positions[place]
-    line = draft.lines[position]
-    error = EventInvalidError("this id was used before with other content", line=line, pointer="/id", code="id_conflict")
-    return Bad(line, error, draft.records[position], part.tenant.handle)
-
-
-def _outcome(draft: Draft, parts: list[_Part], stored: list[_Part], committed: Committed) -> Outcome:
-    conflicts = set(committed.conflicts)
-    bad = draft.bad + [_conflict(draft, stored[number], place) for number, place in committed.conflicts]
-    tenants = []
-    for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
-        records = [draft.records[position] for place, position in enumerate(part.positions) if (number, place) not in conflicts]
-        tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, records))
-    return Outcome(
-        draft.received_at,
-        sum(done.accepted for done in committed.tenants),
-        sum(done.duplicates for done in committed.tenants),
-        sum(len(gone) for part in parts for gone in part.filtered.values()),
-        sorted(bad, key=lambda item: item.line),
-        _made_ids(stored),
-        tenants,
-    )
-
-
-def _made_ids(parts: list[_Part]) -> list[str]:
-    """The ids made here, in the order of the request."""
-    if len(parts) == 1:
-        return parts[0].made_ids
-    made: list[tuple[int, str]] = []
-    for part in parts:
-        names = set(part.made_ids)
-        made += [(at, str(event.id)) for at, event in zip(part.positions, part.events, strict=True) if event.id in names]
-    return [name for _, name in sorted(made)]
-
-
-def _results(draft: Draft, parts: list[_Part], stored: list[_Part], committed: Committed, bad: list[Bad]) -> list[EventResult]:
-    """One entry per event, in the order of the request's lines."""
-    results = [EventResult(item.line, "quarantined", code=item.error.code) for item in bad]
-    for part in parts:
-        for name, gone in part.filtered.items():
-            results += [EventResult(draft.lines[position], "filtered", filter=name) for position in gone]
-    conflicts = set(committed.conflicts)
-    for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
-        indexes = iter([first + n for first, count in done.ranges for n in range(count)])
-        repeated = set(done.repeated)
-        for place, event in enumerate(part.events):
-            if (number, place) not in conflicts:
-                line = draft.lines[part.positions[place]]
-                outcome: Literal["accepted", "duplicate"] = "duplicate" if place in repeated else "accepted"
-                results.append(EventResult(line, outcome, str(event.id), done.handle, next(indexes)))
-    return sorted(results, key=lambda result: result.line)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tallystick.console.login import CODE_LIFETIME_S, issue_code, redeem_code
-from tallystick.console.sessions import IDLE_S, LIFETIME_S, LoginBrake, Sessions, check_form, check_origin
+from tallystick.console.sessions import IDLE_S, LIFETIME_S, Sessions, check_form, check_origin
 from tallystick.http.problem import Problem
 
 
@@ -83,17 +83,3 @@ def test_forms_need_token_and_origin() -> None:
         assert caught.value.status == 403
     with pytest.raises(Problem):
         check_origin(None, "http://a:1")
-
-
-def test_the_brake_stops_guessing_and_lets_go() -> None:
-    """After enough failures logins are answered 429, and again as before when the failures have aged."""
-    clock = Clock()
-    brake = LoginBrake(3, 60, clock)
-    for _ in range(3):
-        brake.check()
-        brake.count_failure()
-    with pytest.raises(Problem) as caught:
-        brake.check()
-    assert caught.value.status == 429
-    clock.now += 61
-    brake.check()

@@ -85,13 +85,17 @@ async def test_bad_keys_are_refused_counted_and_recorded(rig: Rig) -> None:
     """Each failure is an event without the secret; after many the answer is 429."""
     guess = "ts_nosuchkey000_" + "a" * 43
     async with rig.client(None, headers={"accept": "text/html"}) as client:
-        statuses = [(await client.post("/login", data={"key": guess}, headers=ORIGIN)).status_code for _ in range(22)]
-    assert statuses[0] == 401
-    assert statuses[-1] == 429
+        answers = [await client.post("/login", data={"key": guess}, headers=ORIGIN) for _ in range(130)]
+        assert {answer.status_code for answer in answers[:100]} == {401}
+        assert answers[-1].status_code == 429
+        assert int(answers[-1].headers["retry-after"]) >= 1
+        assert (await client.post("/login", data={"key": rig.admin}, headers=ORIGIN)).status_code == 303
+    await rig.deps.logins.close()
     async with rig.client() as client:
         found = (
             await client.get(
-                "/v1/events", params={"tenant": "_tallystick", "query": "action:tallystick.session.start outcome:denied"}
+                "/v1/events",
+                params={"tenant": "_tallystick", "query": "action:tallystick.login_failed outcome:denied target.id:nosuchkey000"},
             )
         ).text
     assert "anonymous" in found

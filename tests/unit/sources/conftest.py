@@ -17,6 +17,7 @@ from tallystick.evidence.receipt import receipt_key_name
 from tallystick.http.access import AccessKeys
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import BodyReader
+from tallystick.http.logins import LoginGuard
 from tallystick.http.proxy import UnixProxy
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.frame import Frame, FrameType
@@ -86,6 +87,7 @@ class Rig:
     service: IntakeService
     front: Front
     inner: InnerDoor
+    logins: LoginGuard
     vkey: str
     secret: str
 
@@ -206,13 +208,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     access = AccessKeys(config.keys_dir)
     secret = access.create("tests", "tests", (), ("ingest",), None)[1]
     bodies, signer = BodyReader(config.limits), ReceiptSigner(SERVER, key, 3600.0)
+    logins = LoginGuard(5, "intake", service.record)
     front = Front(
-        EventsDoor(service, access, bodies, signer),
-        SourceDoor(service, access, bodies, signer),
+        EventsDoor(service, access, bodies, signer, logins),
+        SourceDoor(service, access, bodies, signer, logins),
         UnixProxy(tmp_path / "nobody.sock"),
         HostCheck(config.server),
         lambda: [] if journal.status()["accepting"] else ["stopped"],
     )
     inner = InnerDoor(service, lambda: {"ready": True})
-    yield Rig(config, keys, access, service, front, inner, vkey(name, key.public_key()), secret)
+    yield Rig(config, keys, access, service, front, inner, logins, vkey(name, key.public_key()), secret)
+    await logins.close()
     await journal.close()

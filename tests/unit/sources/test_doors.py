@@ -224,3 +224,19 @@ async def test_a_client_that_went_away_is_no_error(rig: Rig) -> None:
     }
     await rig.front(scope, receive, send)
     assert sent == []
+
+
+async def test_failed_logins_are_limited_and_on_record(rig: Rig) -> None:
+    """After five in this rig a wrong key gets 429; the right one gets in all the same; the secret is nowhere."""
+    wrong = "ts_nobody00_" + "x" * 43
+    answers = [await rig.call(path, ndjson(event()), secret=wrong) for path in ("/v1/events", "/v1/in/open") * 3]
+    assert [answer.status for answer in answers] == [401] * 5 + [429]
+    assert answers[-1].json()["code"] == "too_many_logins"
+    assert int(answers[-1].headers["retry-after"]) == 12
+    await rig.accept(body=ndjson(event()))
+    await rig.logins.close()
+    found = rig.events("_tallystick")
+    assert {one["action"] for one in found} == {"tallystick.login_failed"}
+    assert sum(one["metadata"]["attempts"] for one in found) == 6
+    assert found[0]["context"]["ip"] == "192.0.2.7"
+    assert "x" * 43 not in str(found)

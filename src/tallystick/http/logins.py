@@ -1,0 +1,140 @@
+"""Failed logins: counted by address and by key id, refused past a limit, and on record.
+
+Rules
+
+1. A request without a credential is no login. One with a wrong, unknown, revoked or expired key, or with something that is no key,
+   is a failed one: 401, and past the limit 429 with the time until the next attempt counts as the first again.
+2. The right key always gets in. A secret has 256 random bits, so there is nothing to be guessed that a lock would protect;
+   but a lock would let a sender with an old key, or anyone who knows an id, keep others behind the same address, or the owner
+   of that id, from recording events. What the limit saves is the work and the noise of those who are wrong.
+3. A failure is an event in the server's own log (`tallystick.login_failed`), without the secret: the first of an address and id
+   at once, those of the following minute as one event with their number. Past 100 pairs in a minute the rest is counted together.
+   A process that ends takes at most the last minute's numbers with it.
+4. Addresses of IPv6 count by their /64, which is what one host can choose from. Each process counts for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tallystick.errors import TallystickError
+from tallystick.http.access import AuthError
+from tallystick.http.problem import Problem
+from tallystick.telemetry import log
+
+ACTION = "tallystick.login_failed"
+_WINDOW_S = 60.0
+_NAMES_MAX = 10_000
+_PAIRS_MAX = 100
+_OTHERS = ("", "")
+
+Pair = tuple[str, str]
+Record = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+class LoginLimit:
+    """Attempts of many names, each at most ``per_minute`` in a minute; a name is an address or a key id."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # attempts counted, and when
+
+    def count(self, name: str) -> float:
+        """Count one failure; returns 0.0, or past the limit the seconds to wait."""
+        now = self._clock()
+        level, at = self._levels.pop(name, (0.0, now))
+        drained = max(0.0, level - (now - at) * self._per_minute / _WINDOW_S)
+        is_over = drained + 1 > self._per_minute
+        self._levels[name] = (drained if is_over else drained + 1, now)
+        if len(self._levels) > _NAMES_MAX:
+            self._levels.popitem(last=False)
+        return (drained + 1 - self._per_minute) * _WINDOW_S / self._per_minute if is_over else 0.0
+
+
+class LoginGuard:
+    """Says what a failed login is answered with, and sees to its record. ``record`` makes one event durable. Used on one loop."""
+
+    def __init__(self, per_minute: int, door: str, record: Record, clock: Callable[[], float] = time.monotonic) -> None:
+        self._door = door
+        self._record = record
+        self._addresses = LoginLimit(per_minute, clock)
+        self._ids = LoginLimit(per_minute, clock)
+        self._repeats: dict[Pair, int] = {}
+        self._timers: dict[Pair, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def failed(self, address: str, error: AuthError) -> Problem:
+        """The answer: ``error`` itself, or 429."""
+        if error.code == "unauthenticated":
+            return error
+        self._note((address, error.key_id))
+        wait_s = self._addresses.count(_network(address)) if address else 0.0
+        if error.key_id:
+            wait_s = max(wait_s, self._ids.count(error.key_id))
+        if not wait_s:
+            return error
+        retry_after = {"retry-after": str(max(1, math.ceil(wait_s)))}
+        return Problem(429, "too_many_logins", "too many failed logins from this address or with this key", headers=retry_after)
+
+    async def close(self) -> None:
+        """Record what has been counted, and let go."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for pair in list(self._repeats):
+            self._flush(pair)
+        await asyncio.gather(*self._tasks)
+
+    def _note(self, pair: Pair) -> None:
+        if pair not in self._repeats and len(self._repeats) >= _PAIRS_MAX:
+            pair = _OTHERS
+        if pair in self._repeats:
+            self._repeats[pair] += 1
+            return
+        self._repeats[pair] = 0
+        self._timers[pair] = asyncio.get_running_loop().call_later(_WINDOW_S, self._flush, pair)
+        self._start(pair, 1)
+
+    def _flush(self, pair: Pair) -> None:
+        attempts = self._repeats.pop(pair)
+        del self._timers[pair]
+        if attempts:
+            self._start(pair, attempts)
+
+    def _start(self, pair: Pair, attempts: int) -> None:
+        task = asyncio.get_running_loop().create_task(self._put(pair, attempts))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _put(self, pair: Pair, attempts: int) -> None:
+        address, key_id = pair
+        event: dict[str, Any] = {
+            "action": ACTION,
+            "category": "authentication",
+            "actor": {"type": "anonymous", "id": "anonymous"},
+            "outcome": "denied",
+            "metadata": {"via": self._door, "attempts": attempts},
+        }
+        if key_id:
+            event["targets"] = [{"type": "key", "id": key_id}]
+        if address:
+            event["context"] = {"ip": address}
+        try:
+            await self._record(event)
+        except TallystickError as error:
+            # The refusal stands without its record: to answer 503 instead would tell a stranger how the server is.
+            log.warning("failed_login_not_recorded", address=address, key=key_id, attempts=attempts, error=str(error))
+
+
+def _network(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address
