@@ -16,6 +16,7 @@ from support.ledger import CONFIGURATION
 from support.server import Server
 
 TRANSCRIPT = "TALLYSTICK_FAULTS_TRANSCRIPT"
+_COLUMNS = ("fault", "rounds", "seen", "result", "run on", "test")
 _rows: dict[str, dict[str, str]] = {}
 
 
@@ -75,29 +76,39 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the transcript when the environment names a file for it."""
+    """Bring the transcript up to date when the environment names a file for it; rows of tests that were not run now stay."""
     path = os.environ.get(TRANSCRIPT)
     if path:
-        Path(path).write_text(_transcript())
+        Path(path).write_text(_transcript(_earlier_rows(Path(path))))
 
 
-def _transcript() -> str:
+def _earlier_rows(path: Path) -> dict[str, list[str]]:
+    rows = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if len(cells) == len(_COLUMNS) and cells[-1].startswith("`test_"):
+            rows[cells[-1].strip("`")] = cells
+    return rows
+
+
+def _transcript(rows: dict[str, list[str]]) -> str:
+    for row in _rows.values():
+        values = {**row, "run on": f"{datetime.now(UTC):%Y-%m-%d}", "test": f"`{row['test']}`"}
+        rows[row["test"]] = [values.get(name, "").replace("|", "/").replace("\n", " ") for name in _COLUMNS]
     lines = [
         "# Faults: what was done to a running server, and what came of it",
         "",
-        "Written by `make faults`; run it to write it anew. Every suite starts real processes (`tallystick up`), keeps a ledger of its own of",
-        "what was sent and answered, and after fault, restart and drain holds export, file destination, status and `tallystick verify` to it",
-        "(`tests/support/ledger.py`; system call traces: `tests/support/trace.py`). Rows that end in *goes red* ran a deliberately broken",
-        "stand-in (`tests/fault/standins`) and passed because the suite found the fault in it.",
+        "Written by `make faults`, which replaces the rows of the tests that it ran. Every suite starts real processes (`tallystick up`), keeps",
+        "a ledger of its own of what was sent and answered, and after fault, restart and drain holds export, file destination, status and",
+        "`tallystick verify` to it (`tests/support/ledger.py`; system call traces: `tests/support/trace.py`). Rows that say *goes red* ran a",
+        "deliberately broken stand-in (`tests/fault/standins`), and passed because the suite found the fault in it.",
         "",
-        f"Last run: {datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores.",
+        f"Last on Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores, shared with other work.",
         "",
-        "| fault | rounds | seen | result | test |",
-        "| --- | --- | --- | --- | --- |",
+        "| " + " | ".join(_COLUMNS) + " |",
+        "|" + " --- |" * len(_COLUMNS),
     ]
-    for _, row in sorted(_rows.items()):
-        cells = [row.get(key, "").replace("|", "\\|").replace("\n", " ") for key in ("fault", "rounds", "seen", "result")]
-        lines.append("| " + " | ".join([*cells, f"`{row.get('test', '')}`"]) + " |")
+    lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows.items())]
     return "\n".join(lines) + "\n"
 
 
