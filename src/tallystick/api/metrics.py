@@ -46,6 +46,8 @@ async def get_limits(caller: CallerDep, deps: DepsDep) -> dict[str, Any]:
         "ingest": _plain(config.limits),
         "query": _plain(config.query),
         "journal": {"queue": config.journal.queue.bytes, "dedupe_events": config.journal.dedupe_events},
+        "archive": {"hot_bytes": config.archive.hot_bytes.bytes},
+        "delivery": {"cache": config.delivery.cache.bytes},
         "data": {"quota": config.data.quota.bytes, "free_min": config.data.free_min.bytes},
         "tenants": {name: _plain(quota) for name, quota in config.tenants.items() if caller.sees(name)},
         "tail": {"listeners": deps.tail.listeners_max},
