@@ -118,7 +118,9 @@ class Supervisor:
         child.started_at = time.monotonic()
         child.starts += 1
         try:
-            child.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**(_ENVIRONMENT if child.role == "intake" else {}), **os.environ})
+            child.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, env={**(_ENVIRONMENT if child.role == "intake" else {}), **os.environ}
+            )
         except OSError as error:  # no memory or no process number now; the other roles go on
             self._put_off(child, f"could not be started: {error.strerror}")
 
