@@ -188,7 +188,7 @@ def test_other_methods_are_refused(target: Target, method: str, path: str) -> No
 def test_expect_with_a_bad_key_is_refused_before_any_body(target: Target) -> None:
     """No 100 Continue is sent to a stranger."""
     bad = "Authorization: Bearer ts_testadmin01_" + "0" * 43
-    with target.unchanged(), RawConnection(target.server.port) as connection:
+    with target.unchanged_but_for_its_own(), RawConnection(target.server.port) as connection:
         connection.send(head(headers=["Content-Length: 100", "Expect: 100-continue"], key=bad))
         first = connection.receive()
         assert first.startswith(b"HTTP/1.1 401")
