@@ -105,8 +105,7 @@ class Growth:
         if last is not None:
             if tree.size < last.size:
                 return None
-            if tree.root(last.size) != last.root:
-                raise _not_extending(tree, last)
+            self._check_extends(name, last)
         return (tree.size, tree.root()) if last is None or tree.size > last.size else None
 
     def check_reach(self, heads: Iterable[Head]) -> None:
@@ -118,8 +117,21 @@ class Growth:
                 tree.append(self._stored(name, tree.size, min(_ADOPT_LEAVES, head.size - tree.size)))
                 self._next[name] = tree.size
                 self._unsynced.add(name)
-            if tree.root(head.size) != head.root:
-                raise _not_extending(tree, head)
+            self._check_extends(name, head)
+
+    def _check_extends(self, name: str, head: Head) -> None:
+        """The root must be the signed one. A level above the leaves may be damaged: it is made anew from them once, and asked again."""
+        tree = self._tree(name)
+        try:
+            if tree.root(head.size) == head.root:
+                return
+        except IntegrityError as error:
+            log.warning("a tree cannot be read", tree=name, error=str(error))
+        log.warning("the upper levels of a tree are made anew from its leaves", tree=name)
+        tree.refold()
+        self._unsynced.add(name)
+        if tree.root(head.size) != head.root:
+            raise _not_extending(tree, head)
 
     def sizes(self) -> dict[str, int]:
         """Leaves in each tree now."""

@@ -57,6 +57,14 @@ class TreeFiles:
             self._extend(0, self.size, data)
             self.size += len(data) // HASH_BYTES
 
+    def refold(self) -> None:
+        """Make every level above the leaves anew from them, when one was damaged. The leaves decide; a signed root says if they are right."""
+        tile, last = 0, self.size // TILE_WIDTH
+        while tile < last:
+            count = min(_PIECE_TILES, last - tile)
+            self._extend(1, tile, fold_tiles(self.hashes(0, tile * TILE_WIDTH, count * TILE_WIDTH)))
+            tile += count
+
     def sync(self) -> None:
         """Make every appended hash durable. A crash before it returns loses none that an earlier sync covered."""
         for level in sorted(self._unsynced):

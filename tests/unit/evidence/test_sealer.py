@@ -183,6 +183,20 @@ def test_changed_leaf_stops_signing(installation: Installation, lines: Lines) ->
     sealer.close()
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"\xff" + data[1:]], ids=["cut", "changed"])
+def test_a_damaged_upper_level_is_made_anew(installation: Installation, lines: Lines, damage: Callable[[bytes], bytes]) -> None:
+    """Levels above the leaves follow from them: sealing goes on over the same roots, and verify passes."""
+    handle = installation.write("acme", lines(700))
+    installation.seal()
+    level = installation.data_dir / "trees" / handle / "level-1"
+    whole = level.read_bytes()
+    level.write_bytes(damage(whole))
+    installation.write("acme", lines(10))
+    installation.seal()
+    assert level.read_bytes() == whole
+    assert installation.verify().status == 0
+
+
 def test_rolled_back_data_is_not_signed_on(installation: Installation, lines: Lines, tmp_path: Path) -> None:
     """With an older copy of the data under newer keys, the sealer refuses to start and says why."""
     installation.write("acme", lines(3))
