@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -294,7 +295,17 @@ class Journal:
         return conflicts
 
     def _settle(self, groups: list[Group], error: PushbackError | None) -> None:
-        """On the loop, once per commit: move claims on, answer, and wake who waits for an id in flight."""
+        """On the loop, once per commit. When it fails half way (no memory, say), dedupe and the answers are apart, and nobody would
+        ever answer the rest: the process ends as by kill -9, and the next life brings everything up from the journal."""
+        try:
+            self._settle_groups(groups, error)
+        except BaseException as fault:  # noqa: BLE001 - whatever it was, going on would be wrong
+            with contextlib.suppress(Exception):
+                log.critical("a commit could not be settled; the process ends and recovers", error=repr(fault))
+            os._exit(1)
+
+    def _settle_groups(self, groups: list[Group], error: PushbackError | None) -> None:
+        """Move claims on, answer, and wake who waits for an id in flight."""
         for group in groups:
             waiting: _Waiting = group.token
             self._queue.give(group.lane, group.cost)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import threading
 from collections.abc import Iterator
 from hashlib import sha256
@@ -326,6 +328,29 @@ def test_a_second_failure_stops_intake(tmp_path: Path, disk: Disk) -> None:
     with_journal(tmp_path, work)
     write(tmp_path, [b"b"])
     assert events(tmp_path) == {0: b"a", 1: b"b"}
+
+
+def test_a_commit_that_cannot_be_settled_ends_the_process(tmp_path: Path) -> None:
+    """Half settled is worse than dead: the process ends at once, and what was committed is there in the next life."""
+    pid = os.fork()
+    if not pid:
+
+        async def work(journal: Journal) -> None:
+            await append(journal, b"a")
+
+            def failing(*_: object) -> None:
+                raise MemoryError
+
+            journal.dedupe.commit = failing  # type: ignore[method-assign]
+            await append(journal, b"b")
+
+        with contextlib.suppress(BaseException):
+            with_journal(tmp_path, work)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+    write(tmp_path, [b"c"])
+    assert events(tmp_path) == {0: b"a", 1: b"b", 2: b"c"}
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOMEM])
