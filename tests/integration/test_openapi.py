@@ -36,6 +36,8 @@ CHECKS = [
     ignored_auth,
 ]
 CONFIGURATION = """
+[limits]
+failed_logins = 1000000
 [sources.github]
 type = "http"
 mapping = "github_audit"

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -207,19 +208,29 @@ def _read(fd: int, offset: int, length: int) -> bytes:
 def _find_beginning(fd: int, size: int, body: bytes) -> int:
     """Where the cut begins in a file that has no settled bytes of ours: where an earlier attempt began, else at the end.
 
-    Each line carries 8 random bytes of its own (``ingest.salt``), so a beginning of the cut is recognised by its first line, or,
-    when that line itself is torn, as the file's unfinished last line.
+    Each line carries 8 random bytes of its own (``ingest.salt``), so a beginning of the cut is recognised by its first line,
+    wherever it stands: later cuts of the same round may have been written behind it before a crash. When that first
+    line itself is torn, it is the file's unfinished last line.
     """
-    base = max(0, size - len(body))
-    tail = _read(fd, base, len(body))
     first_line = body[: body.index(b"\n") + 1]
-    at = tail.rfind(first_line)
-    if at < 0:
-        at = tail.rfind(b"\n") + 1
-    if at < len(tail) and body.startswith(tail[at:]):
+    at = _find_last(fd, size, first_line)
+    if at >= 0:
+        return at
+    base = max(0, size - len(first_line))
+    tail = _read(fd, base, len(first_line))
+    at = tail.rfind(b"\n") + 1
+    if at < len(tail) and first_line.startswith(tail[at:]):
         return base + at
     if tail and not tail.endswith(b"\n"):
         # Somebody's unfinished line: closed first, so that it does not swallow ours. A repeat finds it closed.
         write_all(fd, b"\n", size)
         return size + 1
     return size
+
+
+def _find_last(fd: int, size: int, line: bytes) -> int:
+    """The last place of ``line`` in the file, -1 when it is nowhere. Pages are looked at from the end, never all held."""
+    if not size:
+        return -1
+    with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as view:
+        return view.rfind(line)

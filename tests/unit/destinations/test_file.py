@@ -62,6 +62,25 @@ async def test_more_than_the_cut_beyond_the_settled_offset_is_kept(tmp_path: Pat
     assert ids(path) == expected(6)
 
 
+@pytest.mark.parametrize("before", [b"", b'{"somebody":"else"}\n'])
+@pytest.mark.parametrize("torn", [0, 1, 30])
+async def test_a_whole_first_round_is_recognised(tmp_path: Path, before: bytes, torn: int) -> None:
+    """Several cuts of the very first round were written and none settled: sent again, each event is there once."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(before)
+    destination = make(path)
+    cuts = [lines(0, 2), lines(2, 9), lines(11, 1)]
+    for attempt in range(2):
+        destination, after, first = make(path), "", 0
+        for part in cuts:
+            after = (await destination.send(make_cut(destination, part, first, after=after))).where
+            first += len(part)
+        if attempt == 0:
+            os.truncate(path, path.stat().st_size - torn)
+    assert path.read_bytes().startswith(before)
+    assert [json.loads(line)["id"] for line in path.read_bytes()[len(before) :].splitlines()] == expected(12)
+
+
 async def test_other_peoples_bytes_are_salvaged_not_destroyed(tmp_path: Path) -> None:
     """Bytes that are not this cut's are copied aside before the cut takes its place."""
     path = tmp_path / "events.jsonl"
