@@ -155,8 +155,8 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:
             # No upgrade is offered; the answer ends the connection, since the parser takes no further request.
             self.cycle.keep_alive = False
-        except httptools.HttpParserError:
-            self.refuse(self._refusal or Problem(400, "http_malformed", "this is no well-formed HTTP/1.1 request"))
+        except httptools.HttpParserError as error:
+            self.refuse(self._refusal or _problem_of(error))
             return
         if self.phase is Phase.HEAD:
             # What the parser holds of an unfinished header is seen only here: all that came belongs to this head.
@@ -290,3 +290,10 @@ def _answer(problem: Problem, *, is_tls: bool) -> bytes:
     lines = with_security_headers([*problem.header_lines(body), (b"connection", b"close")], is_tls=is_tls)
     head = b"".join(b"%b: %b\r\n" % line for line in lines)
     return b"".join((STATUS_LINE[problem.status], head, b"\r\n", body))
+
+
+def _problem_of(error: httptools.HttpParserError) -> Problem:
+    """Want of memory in a callback also ends the parser: that is no fault of the sender's, and it may try again."""
+    if isinstance(error.__context__, MemoryError):
+        return Problem(503, "overloaded", "there is no memory for this request now", headers={"retry-after": "1"})
+    return Problem(400, "http_malformed", "this is no well-formed HTTP/1.1 request")

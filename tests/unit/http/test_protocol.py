@@ -251,3 +251,18 @@ async def test_bad_request_behind_a_good_one_does_not_spoil_its_answer() -> None
         await client.send(b"GARBAGE\r\n\r\n")
         assert await client.is_closed()
         release.set()
+
+
+async def test_want_of_memory_is_not_called_a_malformed_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A callback of the parser that finds no memory gives 503 with advice, which a sender tries again; 400 it would not."""
+
+    def failing(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("uvicorn.protocols.http.httptools_impl.HttpToolsProtocol.on_header", failing)
+    async with serving(echo) as (port, _):
+        client = await Raw.connect(port)
+        await client.send(GET)
+        status, headers, _ = await client.answer()
+        assert (status, headers["retry-after"]) == (503, "1")
+        client.close()
