@@ -4,7 +4,10 @@ The event loop serves in the order in which bytes arrive, so whoever sends most 
 here; a large one waits for a turn before each stretch of work (reading, encoding, answering), and the next turn goes to the
 next *lane* (a tenant, or a key) that waits, however many requests another lane has waiting.
 
-The work itself is done in a thread, which lets the loop have the interpreter lock soon when it asks: small requests go on
+While one lane sends alone, its requests of ordinary size are worked on at once: a thread beside the loop costs a fifth of the
+rate (measured: 100,000 events/s against 125,000 with batches of 540 kB), and there is nobody to give way to (`Turns.is_shared`).
+
+Otherwise the work is done in a thread, which lets the loop have the interpreter lock soon when it asks: small requests go on
 beside it. One thread is as fast as many under one lock, and is the only one that the loop has to ask.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +23,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _GIVE_WAY_S = 0.0005
+_SHARED_S = 2.0
 
 
 class Turns:
@@ -27,6 +32,20 @@ class Turns:
     def __init__(self) -> None:
         self._is_taken = False
         self._lanes: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._last_lane = ""
+        self._shared_until = 0.0
+
+    def note(self, lane: str) -> None:
+        """A request of this lane goes by. While only one lane sends, there is nobody to give way to."""
+        if lane != self._last_lane:
+            if self._last_lane:
+                self._shared_until = time.monotonic() + _SHARED_S
+            self._last_lane = lane
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one lane sent in the last while."""
+        return time.monotonic() < self._shared_until
 
     @asynccontextmanager
     async def of(self, lane: str) -> AsyncIterator[None]:

@@ -57,6 +57,7 @@ T = TypeVar("T")
 DEFAULT_TENANT = "default"
 TOO_MANY_EVENTS = "too_many_events"
 _SMALL_BYTES_MAX = 64 * 2**10
+_ORDINARY_BYTES_MAX = 2 * 2**20
 
 
 @dataclass(slots=True)
@@ -103,13 +104,14 @@ class IntakeService:
 
     async def work(self, draft: Draft, work: Callable[..., T], *arguments: Any) -> T:
         """One stretch of a request's work: here, or, when it is large, in its turn (`http.turns`)."""
-        if draft.is_large:
+        self.turns.note(draft.lane)
+        if draft.is_huge or (draft.is_large and self.turns.is_shared):
             return await self.turns.work(draft.lane, work, *arguments)
         return work(*arguments)
 
     async def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
         """Step 1 for records that are events already."""
-        draft.is_large = len(body) > _SMALL_BYTES_MAX
+        draft.is_large, draft.is_huge = len(body) > _SMALL_BYTES_MAX, len(body) > _ORDINARY_BYTES_MAX
         self.take(draft, await self.work(draft, self.reader.read, body, shape))
 
     def read_records(self, draft: Draft, records: list[bytes], received: Sequence[bytes] | None = None) -> None:
@@ -133,7 +135,8 @@ class IntakeService:
         if mapping is None:
             raise NotFoundError(f"the source {draft.plan.name!r} has no mapping")
         # A mapping takes ten times as long as reading.
-        draft.is_large = sum(len(record.data) for record in records) > _SMALL_BYTES_MAX // 8
+        size = sum(len(record.data) for record in records)
+        draft.is_large = draft.is_huge = size > _SMALL_BYTES_MAX // 8
         await self.work(draft, self._map, draft, mapping, records)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)

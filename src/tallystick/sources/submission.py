@@ -49,7 +49,7 @@ class Bad:
 class Draft:
     """One request on its way through the intake. ``events``, ``contents``, ``records`` and ``lines`` are parallel.
 
-    ``is_large``: it is worked on in turns.
+    ``is_large``: it is worked on in turns when others send too; ``is_huge``: always.
 
     ``records`` are as sent, ``contents`` are them compacted (what duplicates are compared by); ``lines`` count from 1.
     """
@@ -66,6 +66,7 @@ class Draft:
     idempotency_key: str = ""
     peer: str = ""
     is_large: bool = False
+    is_huge: bool = False
 
     @property
     def lane(self) -> str:

@@ -70,3 +70,13 @@ async def test_whoever_gives_up_holds_nobody_up() -> None:
     with pytest.raises(ZeroDivisionError):
         await turns.work("a", lambda: 1 // 0)
     assert await request() == "done"
+
+
+async def test_one_lane_alone_shares_with_nobody() -> None:
+    """Only when a second lane sends is there somebody to give way to."""
+    turns = Turns()
+    turns.note("a")
+    turns.note("a")
+    assert not turns.is_shared
+    turns.note("b")
+    assert turns.is_shared
