@@ -70,7 +70,7 @@ def prepare_events(batch: TenantBatch, claim: Claim) -> Claimed:
 
 
 def prepare_account(batch: AccountBatch, claim: Claim) -> Claimed:
-    """The frame of a tenant's new account entries. They are no leaves of an event tree; the hashes are placeholders."""
+    """The frame of a tenant's new account entries. They are no leaves of an event tree, so dedupe keeps zeros for their hashes."""
     lines = [batch.lines[position] for position in claim.new]
     part = Part(FrameType.ACCOUNT, batch.handle, lines, len(lines)) if lines else None
     return Claimed(claim, [bytes(32)] * len(lines), part)
