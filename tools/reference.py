@@ -31,7 +31,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
     from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
-    from tallystick.sources.plan import HttpSourceSettings
+    from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.transforms.filter import FilterSettings
     from tallystick.transforms.redact import RedactSettings
 
@@ -43,7 +43,10 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[server] tls = {…}"] = TlsSettings
         if field.name == "limits":
             found["[tenants.NAME]"] = TenantSettings
-    found['[sources.NAME] with type = "http"'] = HttpSourceSettings
+    found["[sources.NAME], every type"] = SourceSettings
+    found["[sources.NAME], every type with a mapping"] = MappedSettings
+    for kind in sorted(KINDS):
+        found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings
     found["[destinations.NAME], every type"] = DestinationSettings
@@ -54,21 +57,23 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
 
 
 def settings_part() -> str:
-    """One table for each settings class; a destination's own table leaves out what every destination has."""
-    from tallystick.config import DestinationSettings
-
+    """One table for each settings class; a plug-in's own table leaves out what its base classes say already."""
     parts = []
     for heading, kind in settings_classes().items():
-        shared = DestinationSettings.__struct_fields__ if kind is not DestinationSettings else ()
-        is_destination = issubclass(kind, DestinationSettings)
-        fields = [
-            field
-            for field in cast("shapes.StructType", shapes.type_info(kind)).fields
-            if not (is_destination and field.name in shared)
-        ]
-        rows = [(f"`{field.name}`", _type_text(field.type), _default_text(field), _description(field.type)) for field in fields]
-        parts.append(f"### `{heading}`\n\n{_table(('setting', 'type', 'default', 'what'), rows)}")
+        bases = [base for base in kind.__mro__[1:] if base in settings_classes().values()]
+        known = {_row(field) for base in bases for field in _fields(base)}
+        rows = [row for field in _fields(kind) if (row := _row(field)) not in known]
+        table = _table(("setting", "type", "default", "what"), rows) if rows else "No settings of its own."
+        parts.append(f"### `{heading}`\n\n{table}")
     return "\n\n".join(parts)
+
+
+def _fields(kind: type[msgspec.Struct]) -> tuple[shapes.Field, ...]:
+    return cast("shapes.StructType", shapes.type_info(kind)).fields
+
+
+def _row(field: shapes.Field) -> tuple[str, ...]:
+    return f"`{field.name}`", _type_text(field.type), _default_text(field), _description(field.type)
 
 
 def _description(kind: shapes.Type) -> str:

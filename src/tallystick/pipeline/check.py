@@ -14,6 +14,7 @@ from tallystick.destinations import build_destinations, read_settings
 from tallystick.errors import TallystickError
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
+from tallystick.sources.kind import load_kind
 from tallystick.sources.plan import EVENTS, INNER, SourcePlan, build_plans
 
 
@@ -27,8 +28,7 @@ def check_config(config: Config) -> list[dict[str, Any]]:
 def _way(config: Config, plan: SourcePlan, wheres: dict[str, str | None]) -> dict[str, Any]:
     own = config.sources.get(plan.name, {}).get("transforms", ())
     transforms = [*config.pipeline.transforms, *own]
-    door = "POST /v1/events" if plan.name == EVENTS else f"POST /v1/in/{plan.name}"
-    steps = [door]
+    steps = ["POST /v1/events" if plan.name == EVENTS else load_kind(plan.type).way(plan)]
     if plan.mapping is not None:
         steps.append(f"mapping {plan.mapping.name}")
     steps += [f"transform {name}" for name in transforms]

@@ -30,12 +30,13 @@ from tallystick.pipeline.context import Installation
 from tallystick.pipeline.process import bind_tcp, bind_unix
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.answer import ReceiptSigner
-from tallystick.sources.doors import EventsDoor, SourceDoor
+from tallystick.sources.doors import DoorParts
 from tallystick.sources.front import Front
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import build_plans
 from tallystick.sources.quota import Quotas
+from tallystick.sources.routes import build_routes
 from tallystick.sources.tally import SourceTallies
 from tallystick.telemetry import log
 
@@ -109,12 +110,11 @@ def _front(installation: Installation, service: IntakeService, logins: LoginGuar
     bodies = BodyReader(config.limits, service.turns)
     name = receipt_key_name(installation.server_name)
     signer = ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds)
+    parts = DoorParts(service, keys, bodies, signer, logins)
     return Front(
-        EventsDoor(service, keys, bodies, signer, logins),
-        SourceDoor(service, keys, bodies, signer, logins),
+        build_routes(parts, service.plans, lambda: _not_ready(service.journal)),
         UnixProxy(installation.run_dir / "api.sock"),
         HostCheck(config.server),
-        lambda: _not_ready(service.journal),
         is_tls=config.server.tls is not None,
         pushback_delay_s=_PUSHBACK_DELAY_S,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from tallystick.http.problem import Problem
@@ -11,6 +11,18 @@ from tallystick.http.problem import Problem
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Reply(NamedTuple):
+    """What a door answers."""
+
+    status: int
+    body: bytes
+    media: bytes = b"application/json"
+
+
+Door = Callable[[Scope, Receive], Awaitable[Reply]]
+"""Takes one request; raises Problem, or another error that `refusal` knows, for one that it refuses."""
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
@@ -24,6 +36,12 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
 
 
 _SINGLE = frozenset({b"authorization", b"content-type", b"content-encoding", b"content-length", b"idempotency-key", b"host"})
+
+
+def peer_of(scope: Scope) -> str:
+    """The sender's address; empty where there is none."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def query_of(scope: Scope, known: Iterable[str]) -> dict[str, str]:

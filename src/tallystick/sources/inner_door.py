@@ -13,17 +13,16 @@ from typing import Any
 
 import msgspec
 
-from tallystick.errors import ConflictError, EventInvalidError, NotFoundError, PushbackError, TallystickError
+from tallystick.errors import ConflictError, EventInvalidError, NotFoundError, TallystickError
 from tallystick.http.problem import Problem
 from tallystick.journal.entries import AccountEntry, Append
 from tallystick.journal.tenants import SERVER_TENANT
 from tallystick.plugin import Record
 from tallystick.sources.asgi import Receive, Scope, Send, respond
-from tallystick.sources.doors import invalid_problem
-from tallystick.sources.front import pushback_problem
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import INNER
-from tallystick.sources.submission import ForbiddenTenantError, InvalidBatchError, Outcome, Sender
+from tallystick.sources.refusal import problem_of
+from tallystick.sources.submission import Outcome, Sender
 
 _BODY_MAX = 64 * 2**20
 
@@ -125,18 +124,10 @@ class InnerDoor:
 
 def _problem(error: TallystickError | msgspec.MsgspecError) -> Problem:
     """What a caller inside the installation is told; an error that no call should end with is raised."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, PushbackError):
-        return pushback_problem(error)
-    if isinstance(error, InvalidBatchError):
-        return invalid_problem(error)
-    if isinstance(error, ForbiddenTenantError):
-        return Problem(403, error.code, error.message)
+    if isinstance(error, TallystickError) and (problem := problem_of(error)) is not None:
+        return problem
     if isinstance(error, ConflictError):
         return Problem(409, error.code, error.message)
-    if isinstance(error, NotFoundError):
-        return Problem(404, error.code, error.message)
     if isinstance(error, EventInvalidError | msgspec.MsgspecError):
         return Problem(422, "invalid", str(error))
     raise error

@@ -40,6 +40,7 @@ from tallystick.plugin import Record
 from tallystick.sources.part import Part, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
+from tallystick.sources.refusal import TOO_MANY_EVENTS
 from tallystick.sources.submission import (
     Bad,
     ConflictingLinesError,
@@ -55,7 +56,6 @@ from tallystick.transforms import Mapping as RecordMapping
 T = TypeVar("T")
 
 DEFAULT_TENANT = "default"
-TOO_MANY_EVENTS = "too_many_events"
 _SMALL_BYTES_MAX = 64 * 2**10
 _ORDINARY_BYTES_MAX = 2 * 2**20
 

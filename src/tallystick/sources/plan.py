@@ -1,6 +1,6 @@
 """What each source does with its records, read from the configuration once.
 
-Built-in: ``events`` (`POST /v1/events`). Declared: ``[sources.NAME]`` with ``type = "http"`` answers at ``/v1/in/NAME``.
+Built-in: ``events`` (`POST /v1/events`), and one for each type that needs no table (`kind`). Declared: ``[sources.NAME]``.
 """
 
 from __future__ import annotations
@@ -8,15 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from msgspec import Meta
+from typing import Literal
 
 from tallystick.config import Config
 from tallystick.config.load import decode_table, place_of
-from tallystick.config.settings import Settings
 from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Transform
+from tallystick.sources.kind import KINDS, MappedSettings, SourceKind, SourceSettings, built_in_kinds, load_kind
 from tallystick.transforms import Mapping as RecordMapping
 from tallystick.transforms import build_transform, load_mappings
 
@@ -26,21 +24,12 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 OnInvalid = Literal["reject", "quarantine"]
 
 
-class HttpSourceSettings(Settings, frozen=True):
-    """`[sources.NAME]` with `type = "http"`."""
-
-    mapping: Annotated[str, Meta(description="Mapping that turns records into events.")] = "generic"
-    tenant: Annotated[
-        Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z")] | None,
-        Meta(description="Tenant of every event; absent: the credential's."),
-    ] = None
-    transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
-    keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
-
-
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """One source, ready to run. ``mapping`` is None where records are events already."""
+    """One source, ready to run. ``mapping`` is None where records are events already, or the source makes events of them itself.
+
+    ``settings`` are those of its type; None for the two sources that have no type of their own.
+    """
 
     name: str
     type: str
@@ -49,6 +38,7 @@ class SourcePlan:
     transforms: Sequence[Transform]
     on_invalid: OnInvalid
     keep_raw: bool = True
+    settings: SourceSettings | None = None
 
 
 def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
@@ -69,38 +59,46 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
         EVENTS: SourcePlan(EVENTS, "http", None, None, chain(first, "pipeline.transforms"), "reject"),
         INNER: SourcePlan(INNER, "internal", None, None, (), "reject"),
     }
-    for name, table in config.sources.items():
-        place = place_of(config, f"sources.{name}")
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"`{name}` is no name of a source", place=place, hint="It is made of a-z, 0-9, _ and -: part of a URL"
-            )
-        if name in plans:
-            raise ConfigError(f"`{name}` is the name of a built-in source", place=place, hint="Choose another name")
-        if table.get("type") != "http":
-            raise ConfigError(
-                f"unknown source type {table.get('type')!r}",
-                place=place_of(config, f"sources.{name}.type"),
-                hint='This version knows type = "http"',
-            )
-        settings = decode_table(config, "sources", name, table, HttpSourceSettings)
-        if settings.mapping not in mappings:
+    kinds = built_in_kinds()
+    for name in kinds:
+        if name not in config.sources:
+            plans[name] = _plan(name, name, kinds[name].settings(), mappings, chain(first, "pipeline.transforms"))
+    for name in config.sources:
+        kind, settings = _declared(config, name, kinds)
+        if isinstance(settings, MappedSettings) and settings.mapping not in mappings:
             known = ", ".join(sorted(mappings))
-            raise ConfigError(
-                f"there is no mapping `{settings.mapping}`",
-                place=place_of(config, f"sources.{name}.mapping"),
-                hint=f"Known: {known}",
-            )
-        plans[name] = SourcePlan(
-            name,
-            "http",
-            settings.tenant,
-            mappings[settings.mapping],
-            chain((*first, *settings.transforms), f"sources.{name}.transforms"),
-            "quarantine",
-            settings.keep_raw,
-        )
+            place = place_of(config, f"sources.{name}.mapping")
+            raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
+        transforms = chain((*first, *settings.transforms), f"sources.{name}.transforms")
+        plans[name] = _plan(name, kind, settings, mappings, transforms)
     return plans
+
+
+def _declared(config: Config, name: str, built_in: Mapping[str, SourceKind]) -> tuple[str, SourceSettings]:
+    """Type and settings of one table. Raises ConfigError."""
+    table, place = config.sources[name], place_of(config, f"sources.{name}")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"`{name}` is no name of a source", place=place, hint="It is made of a-z, 0-9, _ and -: part of a URL")
+    kind = table.get("type")
+    if name in (EVENTS, INNER) or (name in built_in and kind != name):
+        hint = f'A table of this name has type = "{name}"' if name in built_in else "Choose another name"
+        raise ConfigError(f"`{name}` is the name of a built-in source", place=place, hint=hint)
+    if kind is None:
+        raise ConfigError(f"sources.{name} has no `type`", place=place, hint="Known are " + ", ".join(sorted(KINDS)))
+    try:
+        found = load_kind(str(kind))
+    except ConfigError as error:
+        raise ConfigError(error.message, place=place_of(config, f"sources.{name}.type"), hint=error.hint) from None
+    return str(kind), decode_table(config, "sources", name, table, found.settings)
+
+
+def _plan(
+    name: str, kind: str, settings: SourceSettings, mappings: Mapping[str, RecordMapping], transforms: Sequence[Transform]
+) -> SourcePlan:
+    if not isinstance(settings, MappedSettings):
+        return SourcePlan(name, kind, settings.tenant, None, transforms, "quarantine", settings=settings)
+    mapping = mappings[settings.mapping]
+    return SourcePlan(name, kind, settings.tenant, mapping, transforms, "quarantine", settings.keep_raw, settings)
 
 
 def _transform(config: Config, name: str, owner: str, compile_query: Callable[[str], Callable[..., bool]]) -> Transform:

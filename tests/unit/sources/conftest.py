@@ -27,11 +27,12 @@ from tallystick.journal.writer import Journal
 from tallystick.privacy.keys import KeyStore
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.answer import ReceiptSigner
-from tallystick.sources.doors import EventsDoor, SourceDoor
+from tallystick.sources.doors import DoorParts
 from tallystick.sources.front import Front
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import build_plans
+from tallystick.sources.routes import build_routes
 from tallystick.sources.submission import Draft, Sender
 from tallystick.sources.tally import SourceTallies
 
@@ -210,11 +211,13 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     bodies, signer = BodyReader(config.limits), ReceiptSigner(SERVER, key, 3600.0)
     logins = LoginGuard(5, "intake", service.record)
     front = Front(
-        EventsDoor(service, access, bodies, signer, logins),
-        SourceDoor(service, access, bodies, signer, logins),
+        build_routes(
+            DoorParts(service, access, bodies, signer, logins),
+            plans,
+            lambda: [] if journal.status()["accepting"] else ["stopped"],
+        ),
         UnixProxy(tmp_path / "nobody.sock"),
         HostCheck(config.server),
-        lambda: [] if journal.status()["accepting"] else ["stopped"],
     )
     inner = InnerDoor(service, lambda: {"ready": True})
     yield Rig(config, keys, access, service, front, inner, logins, vkey(name, key.public_key()), secret)

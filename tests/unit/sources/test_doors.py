@@ -11,7 +11,7 @@ import pytest
 from tallystick.errors import NotAcceptingError, OverloadedError
 from tallystick.journal.frame import FrameType
 from tallystick.sources.doors import json_shape, split_records
-from tallystick.sources.front import pushback_problem
+from tallystick.sources.refusal import pushback_problem
 
 from .conftest import Rig, event, ndjson
 

@@ -53,7 +53,7 @@ keep_raw = false
         ('[sources.tallystick]\ntype = "http"', "built-in"),
         ('[sources."a/b"]\ntype = "http"', "no name of a source"),
         ('[sources.x]\ntype = "syslog"', "unknown source type 'syslog'"),
-        ("[sources.x]\nmapping = 'generic'", "unknown source type None"),
+        ("[sources.x]\nmapping = 'generic'", "sources.x has no `type`"),
         ('[sources.x]\ntype = "http"\nmapping = "nosuch"', "no mapping `nosuch`"),
         ('[sources.x]\ntype = "http"\ntenant = "Not a tenant"', "sources.x.tenant"),
         ('[sources.x]\ntype = "http"\ncolour = 3', "unknown key `colour`"),

@@ -1,0 +1,71 @@
+"""Types of sources: what `type = "…"` in a `[sources.NAME]` table may name, and what each type brings with it.
+
+A type is one file of this package with a constant ``KIND``: its settings class, its HTTP doors, and how `tallystick check`
+describes the way in. A built-in type is there without a table: a source of the type's own name, at the paths that clients of
+that protocol expect. A table of that name sets it; a table of another name makes a further source of the type, below `/v1/in/NAME`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from msgspec import Meta
+
+from tallystick.config.settings import Settings
+from tallystick.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tallystick.sources.doors import DoorParts
+    from tallystick.sources.plan import SourcePlan
+    from tallystick.sources.routes import Route
+
+KINDS: dict[str, str] = {
+    "http": "tallystick.sources.http",
+}
+"""Type → the module whose ``KIND`` it is."""
+
+
+class SourceSettings(Settings, frozen=True):
+    """`[sources.NAME]`: what every source understands, besides `type` and its own keys."""
+
+    tenant: Annotated[
+        Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z")] | None,
+        Meta(description="Tenant of every event; absent: the credential's."),
+    ] = None
+    transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
+
+
+class MappedSettings(SourceSettings, frozen=True):
+    """What a source with a mapping understands."""
+
+    mapping: Annotated[str, Meta(description="Mapping that turns records into events.")] = "generic"
+    keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKind:
+    """One type of source. ``doors`` are the HTTP doors of one source of it; ``way`` names its way in for people."""
+
+    settings: type[SourceSettings]
+    way: Callable[[SourcePlan], str]
+    doors: Callable[[DoorParts, SourcePlan], Iterable[Route]] = lambda _parts, _plan: ()
+    is_built_in: bool = False
+
+
+def load_kind(name: str) -> SourceKind:
+    """The type of that name. Raises ConfigError for an unknown one."""
+    try:
+        module = KINDS[name]
+    except KeyError:
+        known = ", ".join(sorted(KINDS))
+        raise ConfigError(f"unknown source type {name!r}", hint=f"Known are {known}") from None
+    return cast("SourceKind", importlib.import_module(module).KIND)
+
+
+def built_in_kinds() -> dict[str, SourceKind]:
+    """The types that need no table."""
+    kinds = {name: load_kind(name) for name in KINDS}
+    return {name: kind for name, kind in kinds.items() if kind.is_built_in}
