@@ -3,17 +3,21 @@
 - A **transform** is a function from one event to a list of events. An empty list means filtered, by that transform's name.
 - A **destination** is one coroutine, ``send(cut)``, that says what became of a cut. Batching, retry, order, limits, metrics
   and dead letters live in the dispatcher.
-- A **source** listens or reads, hands records to the intake, and answers its sender only after the intake returned.
+- A **source** listens or reads, hands records to its `Intake`, and answers its sender only after that returned. Retry, tenants,
+  quotas, quarantine, metrics and restarts lie behind the intake and in the runner. (Sources behind HTTP are doors of the intake
+  and need no class of their own.)
 """
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from tallystick.config.settings import DestinationSettings
+from tallystick.config.settings import DestinationSettings, IngestLimits
 from tallystick.event import Event
 
 
@@ -148,3 +152,121 @@ class Record:
     data: bytes
     line: int = 1
     peer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who sends: a credential's id (empty where a source has none) and the tenants it is bound to; none means any.
+
+    ``is_own``: the installation itself, which has no quota and may write to the server's own tenant.
+    """
+
+    credential: str
+    tenants: Collection[str]
+    is_own: bool = False
+
+    def may_write(self, tenant: str) -> bool:
+        """True when events of that tenant are taken from this sender."""
+        return not self.tenants or tenant in self.tenants
+
+    @property
+    def only_tenant(self) -> str | None:
+        """The tenant of all that this sender sends, when there is but one."""
+        return next(iter(self.tenants)) if len(self.tenants) == 1 else None
+
+    @property
+    def lane(self) -> str:
+        """Whose turn this sender's requests wait for: its tenant's, or its own when it may write to several."""
+        return self.only_tenant or f"key:{self.credential}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record that could not become an event, for the quarantine. ``line`` is its place in what was handed over, from 1."""
+
+    line: int
+    code: str
+    message: str
+    record: bytes
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a source's own decoder made of what it received.
+
+    ``events``, ``contents`` and ``lines`` are parallel: ``contents`` are the records as sent (what repeats are compared by, and
+    what the quarantine keeps of a conflict), ``lines`` their places, from 1. Events have no tenant.
+    """
+
+    events: list[Event] = field(default_factory=list)
+    contents: list[bytes] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of records once they are durable, as numbers of events (``quarantined``: of records)."""
+
+    accepted: int
+    duplicates: int
+    filtered: int
+    quarantined: int
+    received_at: str
+
+
+class Intake(Protocol):
+    """A source's way in. Each commit is one: when it returns, everything in it is on disk and may be acknowledged.
+
+    While the server cannot take more (a full disk, a quota, a slow journal) a commit waits and tries again, as long as it takes;
+    a source that waits for it reads no further, and so pushes back. Commits that are made one after the other keep their order.
+    A record that can never be stored as it is goes to the quarantine, durable too: it holds nobody up. What is raised
+    (NotAcceptingError when the server stops meanwhile, or the task's cancellation) means that nothing is known to be stored.
+    """
+
+    async def commit_records(self, records: Sequence[Record], sender: Sender | None = None) -> Taken:
+        """Map records with the mapping that the source's settings name, and commit them. ``sender``: None for the source itself."""
+
+    async def commit_decoded(self, decode: Callable[[], Decoded], size: int, sender: Sender | None = None, peer: str = "") -> Taken:
+        """Commit what ``decode`` makes. It is called once, perhaps in a thread, and does no IO; ``size``: bytes it works on."""
+
+    async def record_gap(self, gap_id: str, facts: Mapping[str, Any], sender: Sender | None = None) -> None:
+        """Write to the tenant's account that records are known to be missing; stored once per ``gap_id`` (1 to 100 characters).
+
+        ``facts`` are names, ranges, counts and times only, never content.
+        """
+
+    async def record_own(self, event: Mapping[str, Any]) -> None:
+        """Append one event of the server about itself (a failed login, say) to the server's own log."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What a source is made with. ``state_dir``: its own directory in the data directory, not made yet, for its `StateFile`s."""
+
+    name: str
+    base_dir: Path
+    state_dir: Path
+    limits: IngestLimits
+
+
+class Source(Protocol):
+    """One small class per kind of source, made anew for each run.
+
+    ``guarantee`` says what its tests prove: `at least once` where an acknowledgement or a cursor follows the commit, `best effort`
+    where the protocol has none. ``acknowledges`` says in words how the other side learns what is durable.
+    """
+
+    guarantee: ClassVar[str]
+    acknowledges: ClassVar[str]
+
+    def __init__(self, settings: Any, context: SourceContext) -> None: ...
+
+    async def run(self, intake: Intake, stop: asyncio.Event) -> None:
+        """Work until ``stop``; then take nothing new, commit what is held, answer it and return, within seconds.
+
+        Whatever is raised ends this run: the runner logs it, shows it in status, waits, and runs a new instance.
+        """
+
+    def status(self) -> Mapping[str, Any]:
+        """Facts for `/v1/status`, quick to give. ``reason``: what is wrong though it runs, in words, or empty."""

@@ -41,6 +41,7 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
     """The page as this caller may see it."""
     intake, destinations = await asyncio.gather(_intake(deps), destination_rows(deps, caller))
     reasons = [f"intake: {reason}" for reason in intake["reasons"]]
+    reasons += source_reasons(intake["sources"])
     reasons += await deps.reads.run(lambda: follower_reasons(deps))
     for name, row in destinations.items():
         if row["state"] not in ("running", "paused") or row["reason"]:
@@ -67,6 +68,15 @@ async def _intake(deps: ApiDeps) -> dict[str, Any]:
         "accepted": page.get("accepted") or {},
         "sources": page.get("sources") or {},
     }
+
+
+def source_reasons(sources: dict[str, dict[str, Any]]) -> list[str]:
+    """What the sources that run by themselves complain of."""
+    return [
+        f"source {name}: {row['state']}" + (f", {row['reason']}" if row["reason"] else "")
+        for name, row in sources.items()
+        if "state" in row and (row["state"] == "failed" or row["reason"])
+    ]
 
 
 def follower_reasons(deps: ApiDeps) -> list[str]:

@@ -14,7 +14,7 @@ from tallystick.destinations import build_destinations, read_settings
 from tallystick.errors import TallystickError
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
-from tallystick.sources.kind import load_kind
+from tallystick.sources.kind import MappedSettings, load_kind
 from tallystick.sources.plan import EVENTS, INNER, SourcePlan, build_plans
 
 
@@ -29,8 +29,8 @@ def _way(config: Config, plan: SourcePlan, wheres: dict[str, str | None]) -> dic
     own = config.sources.get(plan.name, {}).get("transforms", ())
     transforms = [*config.pipeline.transforms, *own]
     steps = ["POST /v1/events" if plan.name == EVENTS else load_kind(plan.type).way(plan)]
-    if plan.mapping is not None:
-        steps.append(f"mapping {plan.mapping.name}")
+    if isinstance(plan.settings, MappedSettings):
+        steps.append(f"mapping {plan.settings.mapping}")
     steps += [f"transform {name}" for name in transforms]
     steps.append("journal, tree, archive, search")
     ends = ["quarantined with a reason"]

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -28,15 +29,19 @@ from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.process import bind_tcp, bind_unix
+from tallystick.plugin import SourceContext
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.answer import ReceiptSigner
 from tallystick.sources.doors import DoorParts
 from tallystick.sources.front import Front
+from tallystick.sources.inlet import Inlet
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
+from tallystick.sources.kind import load_kind
 from tallystick.sources.plan import build_plans
 from tallystick.sources.quota import Quotas
 from tallystick.sources.routes import build_routes
+from tallystick.sources.runner import SourceRunner, run_sources
 from tallystick.sources.tally import SourceTallies
 from tallystick.telemetry import log
 
@@ -83,9 +88,10 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
         SourceTallies((plan.name, plan.type) for plan in plans.values()),
         Quotas(config.limits, config.tenants),
     )
+    runners = build_sources(config, service)
     logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
     public = _listener(config, _front(installation, service, logins))
-    inner = _server(InnerDoor(service, lambda: _status(service)), http="httptools")
+    inner = _server(InnerDoor(service, lambda: _status(service, runners)), http="httptools")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,10 +99,13 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     inner_socket = bind_unix(installation.run_dir / "intake.sock")
     servers = [asyncio.create_task(inner.serve([inner_socket])), asyncio.create_task(public.serve([listener]))]
+    sources = asyncio.create_task(run_sources(runners, stop))
     waiter = asyncio.create_task(stop.wait())
     await asyncio.wait([waiter, *servers], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
     public.should_exit = True
     await servers[1]
+    await sources
     inner.should_exit = True
     await servers[0]
     await logins.close()
@@ -125,7 +134,7 @@ def _not_ready(journal: Journal) -> list[str]:
     return [] if status["accepting"] else [str(status["reason"] or "the journal is closing")]
 
 
-def _status(service: IntakeService) -> dict[str, Any]:
+def _status(service: IntakeService, runners: list[SourceRunner]) -> dict[str, Any]:
     """The intake's page for the api process: journal, readiness, and events accepted by each tenant."""
     accepted = service.journal.accepted()
     tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
@@ -135,8 +144,27 @@ def _status(service: IntakeService) -> dict[str, Any]:
         "ready": not reasons,
         "reasons": reasons,
         "accepted": tenants,
-        "sources": service.tallies.page(),
+        "sources": _sources_page(service, runners),
     }
+
+
+def build_sources(config: Config, service: IntakeService) -> list[SourceRunner]:
+    """A runner for each source that is no door of the HTTP listener. Opens nothing."""
+    runners = []
+    for plan in service.plans.values():
+        make = load_kind(plan.type).source if plan.settings is not None else None
+        if make is not None:
+            context = SourceContext(plan.name, config.base_dir, config.data_dir / "sources" / plan.name, config.limits)
+            runners.append(SourceRunner(plan.name, partial(make, plan.settings, context), partial(Inlet, service, plan)))
+    return runners
+
+
+def _sources_page(service: IntakeService, runners: list[SourceRunner]) -> dict[str, dict[str, Any]]:
+    """What each source took in and, where it runs by itself, how it is."""
+    page = service.tallies.page()
+    for runner in runners:
+        page[runner.name] |= runner.status()
+    return page
 
 
 def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:

@@ -83,14 +83,14 @@ class InnerDoor:
 
     async def _events(self, body: bytes) -> dict[str, Any]:
         request = msgspec.json.decode(body, type=_Events)
-        draft = self.service.draft(self.service.plan(INNER), Sender("", (request.tenant,)))
+        draft = self.service.draft(self.service.plan(INNER), Sender("", (request.tenant,), is_own=True))
         self.service.read_records(draft, [bytes(event) for event in request.events])
         return _summary(await self.service.commit(draft))
 
     async def _records(self, body: bytes) -> dict[str, Any]:
         request = msgspec.json.decode(body, type=_Records)
         plan = self.service.plan(request.source)
-        draft = self.service.draft(plan, Sender("", (request.tenant,) if request.tenant else ()), on_invalid="reject")
+        draft = self.service.draft(plan, Sender("", (request.tenant,) if request.tenant else (), is_own=True), on_invalid="reject")
         records = [record.encode() for record in request.records]
         if plan.mapping is None:
             self.service.read_records(draft, records)

@@ -60,6 +60,16 @@ _SMALL_BYTES_MAX = 64 * 2**10
 _ORDINARY_BYTES_MAX = 2 * 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A draft before step 5: its share of each tenant, those with events, and what the journal gets."""
+
+    draft: Draft
+    parts: list[Part]
+    stored: list[Part]
+    append: Append
+
+
 @dataclass(slots=True)
 class IntakeService:
     """Everything between a source and the journal. Runs on the event loop of the intake process."""
@@ -78,7 +88,7 @@ class IntakeService:
 
     async def record(self, event: dict[str, Any]) -> None:
         """Append one event of this server about itself to the server's own log. Raises PushbackError."""
-        draft = self.draft(self.plan(INNER), Sender("", (SERVER_TENANT,)))
+        draft = self.draft(self.plan(INNER), Sender("", (SERVER_TENANT,), is_own=True))
         self.read_records(draft, [msgspec.json.encode(event)])
         await self.commit(draft)
 
@@ -109,9 +119,13 @@ class IntakeService:
             return await self.turns.work(draft.lane, work, *arguments)
         return work(*arguments)
 
+    def size(self, draft: Draft, size: int) -> None:
+        """Say how many bytes the draft's work is about, for `work`."""
+        draft.is_large, draft.is_huge = size > _SMALL_BYTES_MAX, size > _ORDINARY_BYTES_MAX
+
     async def read(self, draft: Draft, body: bytes, shape: Shape) -> None:
         """Step 1 for records that are events already."""
-        draft.is_large, draft.is_huge = len(body) > _SMALL_BYTES_MAX, len(body) > _ORDINARY_BYTES_MAX
+        self.size(draft, len(body))
         self.take(draft, await self.work(draft, self.reader.read, body, shape))
 
     def read_records(self, draft: Draft, records: list[bytes], received: Sequence[bytes] | None = None) -> None:
@@ -162,14 +176,22 @@ class IntakeService:
 
         Raises ForbiddenTenantError, InvalidBatchError, ConflictingLinesError or PushbackError (QuotaExceededError among them).
         """
+        return await self.append(await self.prepare(draft), wants_results=wants_results)
+
+    async def prepare(self, draft: Draft) -> Prepared:
+        """Steps 2 to 4. PushbackError comes before anything was done to the draft: the same draft may be tried again."""
         parts = self._split_by_tenant(draft)
-        if self.quotas.is_limited:
+        if self.quotas.is_limited and not draft.sender.is_own:
             self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
         await self.work(draft, self._prepare, draft, parts)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
         stored = [part for part in parts if part.events]
-        append = self._append(draft, parts, stored)
+        return Prepared(draft, parts, stored, self._append(draft, parts, stored))
+
+    async def append(self, prepared: Prepared, *, wants_results: bool = False) -> Outcome:
+        """Step 5. After a PushbackError the same may be tried again."""
+        draft, parts, stored, append = prepared.draft, prepared.parts, prepared.stored, prepared.append
         if not append.batches and not append.quarantined and not append.filtered:
             return Outcome(draft.received_at, 0, 0, 0, [], [], [])
         try:
@@ -190,13 +212,13 @@ class IntakeService:
         for name in sorted(distinct) or [default]:
             self._check_tenant(draft, name)
         if len(distinct) == 1:
-            tenant = self._tenant(names[0])
+            tenant = self.tenant(names[0])
             return [Part(tenant, range(len(names)), draft.events, draft.contents)]
         places: dict[str, list[int]] = {}
         for position, name in enumerate(names):
             places.setdefault(name, []).append(position)
         return [
-            Part(self._tenant(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
+            Part(self.tenant(name), where, [draft.events[n] for n in where], [draft.contents[n] for n in where])
             for name, where in places.items()
         ]
 
@@ -207,7 +229,7 @@ class IntakeService:
             charges.append(TenantCharge(self._home_tenant(draft), len(draft.bad), sum(len(item.record) for item in draft.bad)))
         return charges
 
-    def _tenant(self, name: str) -> Tenant:
+    def tenant(self, name: str) -> Tenant:
         """The tenant of that name, made when it is new. Raises PushbackError when the disk does not take it."""
         try:
             return self.tenants.create(name)
@@ -228,7 +250,7 @@ class IntakeService:
                 f"the credential may not write to the tenant {name!r}",
                 hint="It is bound to " + ", ".join(draft.sender.tenants) + "; with several, every event names its own",
             )
-        if not is_tenant_name(name) and draft.sender.credential:
+        if not is_tenant_name(name) and not draft.sender.is_own:
             raise ForbiddenTenantError(f"{name[:80]!r} is no tenant that a sender can write to")
 
     def _prepare(self, draft: Draft, parts: list[Part]) -> None:
@@ -295,11 +317,11 @@ class IntakeService:
         part.made_ids = [ids[place] for place in made]
 
     def _append(self, draft: Draft, parts: list[Part], stored: list[Part]) -> Append:
-        append = Append([part.batch for part in stored if part.batch is not None], is_own=not draft.sender.credential)
+        append = Append([part.batch for part in stored if part.batch is not None], is_own=draft.sender.is_own)
         if draft.on_invalid == "quarantine":
             append.quarantine_conflict = lambda number, place: quarantined_record(draft, conflict_of(draft, stored[number], place))
         if draft.bad:
-            home = "" if all(item.handle for item in draft.bad) else self._tenant(self._home_tenant(draft)).handle
+            home = "" if all(item.handle for item in draft.bad) else self.tenant(self._home_tenant(draft)).handle
             append.quarantined = [quarantined_record(draft, item, home) for item in draft.bad]
         append.filtered = [
             FilterCount(

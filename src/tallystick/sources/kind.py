@@ -1,7 +1,7 @@
 """Types of sources: what `type = "…"` in a `[sources.NAME]` table may name, and what each type brings with it.
 
-A type is one file of this package with a constant ``KIND``: its settings class, its HTTP doors, and how `tallystick check`
-describes the way in. A built-in type is there without a table: a source of the type's own name, at the paths that clients of
+A type is one file of this package with a constant ``KIND``: its settings class, its HTTP doors or the class that runs by itself, and
+how `tallystick check` describes the way in. A built-in type is there without a table: a source of the type's own name, at the paths that clients of
 that protocol expect. A table of that name sets it; a table of another name makes a further source of the type, below `/v1/in/NAME`.
 """
 
@@ -10,12 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from msgspec import Meta
 
 from tallystick.config.settings import Settings
 from tallystick.errors import ConfigError
+from tallystick.plugin import Source, SourceContext
 
 if TYPE_CHECKING:
     from tallystick.sources.doors import DoorParts
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {
     "http": "tallystick.sources.http",
 }
-"""Type → the module whose ``KIND`` it is."""
+"""Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
+
+Modules with an extra are imported when a configuration names their type; they have no built-in source.
+"""
+
+NATIVE = "native"
+"""Mapping of records that are events as `/v1/events` takes them."""
 
 
 class SourceSettings(Settings, frozen=True):
@@ -37,6 +45,10 @@ class SourceSettings(Settings, frozen=True):
     ] = None
     transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
 
+    def check(self, base_dir: Path) -> None:
+        """What types alone cannot say of a value; opens no connection and makes no file. Raises ConfigError, whose ``place`` may
+        be the name of the setting at fault."""
+
 
 class MappedSettings(SourceSettings, frozen=True):
     """What a source with a mapping understands."""
@@ -47,25 +59,37 @@ class MappedSettings(SourceSettings, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SourceKind:
-    """One type of source. ``doors`` are the HTTP doors of one source of it; ``way`` names its way in for people."""
+    """One type of source. ``doors`` are the HTTP doors of one source of it; ``way`` names its way in for people.
+
+    ``source`` makes a source that runs by itself (`plugin.Source`), anew for each run. ``mappings`` are the names that its setting
+    ``mapping`` may have besides the mapping files: what it decodes itself, and `NATIVE`.
+    """
 
     settings: type[SourceSettings]
     way: Callable[[SourcePlan], str]
     doors: Callable[[DoorParts, SourcePlan], Iterable[Route]] = lambda _parts, _plan: ()
     is_built_in: bool = False
+    source: Callable[[Any, SourceContext], Source] | None = None
+    mappings: tuple[str, ...] = ()
 
 
 def load_kind(name: str) -> SourceKind:
-    """The type of that name. Raises ConfigError for an unknown one."""
+    """The type of that name. Raises ConfigError for an unknown one, and for one whose packages are not installed."""
     try:
-        module = KINDS[name]
+        module, _, extra = KINDS[name].rstrip("]").partition("[")
     except KeyError:
         known = ", ".join(sorted(KINDS))
         raise ConfigError(f"unknown source type {name!r}", hint=f"Known are {known}") from None
-    return cast("SourceKind", importlib.import_module(module).KIND)
+    try:
+        return cast("SourceKind", importlib.import_module(module).KIND)
+    except ModuleNotFoundError as error:
+        if not extra or (error.name or "").startswith("tallystick"):
+            raise
+        hint = f"pip install 'tallystick[{extra}]'"
+        raise ConfigError(f"a source of type {name!r} needs the package {error.name}", hint=hint) from error
 
 
 def built_in_kinds() -> dict[str, SourceKind]:
     """The types that need no table."""
-    kinds = {name: load_kind(name) for name in KINDS}
+    kinds = {name: load_kind(name) for name, place in KINDS.items() if "[" not in place}
     return {name: kind for name, kind in kinds.items() if kind.is_built_in}

@@ -65,8 +65,9 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
             plans[name] = _plan(name, name, kinds[name].settings(), mappings, chain(first, "pipeline.transforms"))
     for name in config.sources:
         kind, settings = _declared(config, name, kinds)
-        if isinstance(settings, MappedSettings) and settings.mapping not in mappings:
-            known = ", ".join(sorted(mappings))
+        own = load_kind(kind).mappings
+        if isinstance(settings, MappedSettings) and settings.mapping not in (*mappings, *own):
+            known = ", ".join(sorted([*mappings, *own]))
             place = place_of(config, f"sources.{name}.mapping")
             raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
         transforms = chain((*first, *settings.transforms), f"sources.{name}.transforms")
@@ -89,7 +90,13 @@ def _declared(config: Config, name: str, built_in: Mapping[str, SourceKind]) -> 
         found = load_kind(str(kind))
     except ConfigError as error:
         raise ConfigError(error.message, place=place_of(config, f"sources.{name}.type"), hint=error.hint) from None
-    return str(kind), decode_table(config, "sources", name, table, found.settings)
+    settings = decode_table(config, "sources", name, table, found.settings)
+    try:
+        settings.check(config.base_dir)
+    except ConfigError as error:
+        key = f"sources.{name}.{error.place}" if error.place else f"sources.{name}"
+        raise ConfigError(f"{key}: {error.message}", place=place_of(config, key), hint=error.hint) from error
+    return str(kind), settings
 
 
 def _plan(
@@ -97,7 +104,7 @@ def _plan(
 ) -> SourcePlan:
     if not isinstance(settings, MappedSettings):
         return SourcePlan(name, kind, settings.tenant, None, transforms, "quarantine", settings=settings)
-    mapping = mappings[settings.mapping]
+    mapping = mappings.get(settings.mapping)  # None: one that the source does itself
     return SourcePlan(name, kind, settings.tenant, mapping, transforms, "quarantine", settings.keep_raw, settings)
 
 

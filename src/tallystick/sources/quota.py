@@ -9,7 +9,8 @@ Rules
 3. Who is in debt is refused before the body is read, as far as key and tenant are known by then (`admit`). The body's bytes
    are the key's cost, whatever becomes of it; events, and the tenants' bytes, are charged when the events are known (`charge`):
    all of a request or nothing of it.
-4. What the installation itself writes (audit events, receipts, statements) comes without a credential and has no quota.
+4. A source without credentials has the quotas of its tenant alone. What the installation itself writes (audit events, receipts,
+   statements) has none.
 """
 
 from __future__ import annotations
@@ -87,8 +88,8 @@ class Quotas:
                 bucket.level -= size
 
     def charge(self, key_id: str, charges: Iterable[TenantCharge]) -> None:
-        """Charge the key and the tenants for a request's events. Raises QuotaExceededError; then nothing was charged."""
-        if not (self.is_limited and key_id):
+        """Charge the key (when there is one) and the tenants for a request's events. Raises QuotaExceededError; then nothing was charged."""
+        if not self.is_limited:
             return
         costs: list[tuple[str, str, Bucket, int]] = []
         events = 0
@@ -96,7 +97,7 @@ class Quotas:
             events += charge.events
             for owner, unit, bucket in self._tenant_buckets(charge.tenant):
                 costs.append((owner, unit, bucket, charge.events if unit == "events" else charge.bytes))
-        own = self._bucket("key", key_id, "events", self._key_rates[0])
+        own = self._bucket("key", key_id, "events", self._key_rates[0]) if key_id else None
         if own is not None:
             costs.append((f"the key {key_id!r}", "events", own, events))
         self._check([(owner, unit, bucket) for owner, unit, bucket, _ in costs])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,29 +10,8 @@ import msgspec
 
 from tallystick.errors import ConflictError, EventInvalidError, TerminalError
 from tallystick.event import Event
+from tallystick.plugin import Sender as Sender
 from tallystick.sources.plan import OnInvalid, SourcePlan
-
-
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """Who sends: a credential's id (empty inside the installation) and the tenants it is bound to; none means any."""
-
-    credential: str
-    tenants: Collection[str]
-
-    def may_write(self, tenant: str) -> bool:
-        """True when events of that tenant are taken from this sender."""
-        return not self.tenants or tenant in self.tenants
-
-    @property
-    def only_tenant(self) -> str | None:
-        """The tenant of all that this sender sends, when there is but one."""
-        return next(iter(self.tenants)) if len(self.tenants) == 1 else None
-
-    @property
-    def lane(self) -> str:
-        """Whose turn this sender's requests wait for: its tenant's, or its own when it may write to several."""
-        return self.only_tenant or f"key:{self.credential}"
 
 
 @dataclass(slots=True)

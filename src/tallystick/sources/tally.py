@@ -35,13 +35,14 @@ class SourceTallies:
     """One tally per source. Counts per request, not per event."""
 
     def __init__(self, sources: Iterable[tuple[str, str]]) -> None:
-        self._tallies = {
-            name: SourceTally(
-                kind,
-                _counters=(_ACCEPTED.labels(name), _DUPLICATES.labels(name), _FILTERED.labels(name), _QUARANTINED.labels(name)),
-            )
-            for name, kind in sources
-        }
+        self._tallies: dict[str, SourceTally] = {}
+        for name, kind in sources:
+            self.add(name, kind)
+
+    def add(self, name: str, kind: str) -> None:
+        """Count for one more source."""
+        counters = (_ACCEPTED.labels(name), _DUPLICATES.labels(name), _FILTERED.labels(name), _QUARANTINED.labels(name))
+        self._tallies[name] = SourceTally(kind, _counters=counters)
 
     def count(self, source: str, outcome: Outcome) -> None:
         """Add one durable request."""
