@@ -14,6 +14,7 @@ from tallystick.config import ServerSettings
 from tallystick.http.problem import Problem
 
 _ALWAYS = ("localhost", "127.0.0.1", "[::1]")
+_SEEN_MAX = 64
 _SAFE_IN_PATH = "/-._~!$&'()*+,;=:@"
 
 
@@ -61,6 +62,17 @@ class HostCheck:
     def __init__(self, server: ServerSettings) -> None:
         listen, name = server.listen.rpartition(":")[0], server.name
         self._hosts = {host_name(host.encode()) for host in (*_ALWAYS, listen, name, *server.hosts)} - {""}
+        self._seen: set[bytes] = set()
+
+    def is_listed(self, value: bytes) -> bool:
+        """Whether the value of a Host header is listed; quick for values that came before."""
+        if value in self._seen:
+            return True
+        if host_name(value) not in self._hosts:
+            return False
+        if len(self._seen) < _SEEN_MAX:
+            self._seen.add(value)
+        return True
 
     def check(self, scope: MutableMapping[str, Any]) -> None:
         """Put the one path into ``scope`` (``path``, and ``raw_path`` quoted anew). Raises Problem 400 or 421."""

@@ -15,6 +15,7 @@ Where a connection is, and what may pass before something must happen
 4. A refusal with a body still on its way is followed by half a close, not a close: closing with unread bytes sends a reset
    that can destroy the answer before the sender reads it (RFC 9112 section 9.6).
 5. An answer that its reader does not take is given up after idle_time.
+6. A small request may go through a `SmallDoor` (`http.small`) instead of a task and an ASGI conversation of its own.
 
 To be used with uvicorn's ``ws="none"``, ``proxy_headers=False`` (no header of a sender changes who it seems to be) and
 ``server_header=False``; its ``timeout_keep_alive`` has no effect, idle_time takes its place.
@@ -27,16 +28,19 @@ import enum
 import math
 import uuid
 from collections import Counter
+from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tallystick.config import IngestLimits
 from tallystick.http.problem import Problem
 from tallystick.http.security import with_security_headers
+from tallystick.http.small import SMALL_BYTES_MAX, SmallDoor, SmallRequest, success_head
 
 _LINGER_S = 2.0
 _SWEEP_S = 1.0
+_SPECIAL_HEADERS = frozenset({b"expect", b"upgrade", b"transfer-encoding", b"content-encoding"})
 _SINGLE_HEADERS = (b"host", b"authorization", b"content-type", b"content-encoding")
 
 
@@ -53,9 +57,11 @@ class Phase(enum.IntEnum):
 class Connections:
     """All connections of one listener: counts for the caps, and the sweep that keeps the deadlines."""
 
-    def __init__(self, limits: IngestLimits) -> None:
+    def __init__(self, limits: IngestLimits, small: SmallDoor | None = None) -> None:
         self.limits = limits
+        self.small = small
         self.refused = 0
+        self._head: tuple[Any, bytes] = (None, b"")
         self._open: set[LimitedProtocol] = set()
         self._by_address: Counter[str] = Counter()
         self._sweep_handle: asyncio.TimerHandle | None = None
@@ -88,6 +94,12 @@ class Connections:
             self._by_address[address] -= 1
             if self._by_address[address] <= 0:
                 del self._by_address[address]
+
+    def success_head(self, default_headers: list[tuple[bytes, bytes]], *, is_tls: bool) -> bytes:
+        """`small.success_head`, made once for each list of default headers: uvicorn makes a new one a second, with the date."""
+        if self._head[0] is not default_headers:
+            self._head = (default_headers, success_head(default_headers, is_tls=is_tls))
+        return self._head[1]
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -175,20 +187,81 @@ class LimitedProtocol(HttpToolsProtocol):
         self._enter(Phase.HEAD)
 
     def on_headers_complete(self) -> None:
-        problem = self._header_problem()
+        values = dict(self.headers)
+        problem = self._header_problem(values)
         if problem is not None:
             # What is raised in a callback of the parser ends `feed_data` with an HttpParserError.
             self._refusal = problem
             raise problem
         self._enter(Phase.BODY)
-        super().on_headers_complete()
+        small = self._small_request(values) if self.table.small is not None else None
+        if small is not None:
+            self.cycle = small  # type: ignore[assignment]
+        else:
+            super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
-        if self.cycle is not None and self.cycle.response_complete and not self.pipeline:
+        cycle: Any = self.cycle
+        if cycle is not None and cycle.response_complete and not self.pipeline:
             self._enter(Phase.IDLE)
         else:
             self._enter(Phase.WAITING)
+            if type(cycle) is SmallRequest and self.table.small is not None:
+                self.table.small.take(cycle)
+
+    def answer_small(self, request: SmallRequest, body: bytes) -> None:
+        """Write the whole 200 of a small request."""
+        if self._transport.is_closing():
+            return
+        head = self.table.success_head(self.server_state.default_headers, is_tls=self.scheme == "https")
+        end = b"\r\n\r\n" if request.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        self._transport.write(b"%b%d%b%b" % (head, len(body), end, body))
+        if not request.keep_alive:
+            self._transport.close()
+        self.on_response_complete()
+
+    def pass_on(self, request: SmallRequest, scope: Any) -> None:
+        """Give a small request to the application after all."""
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=request.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += request.body
+        cycle.more_body = False
+        cycle.message_event.set()
+        last: Any = self.cycle
+        if last is request:
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def _small_request(self, values: dict[bytes, bytes]) -> SmallRequest | None:
+        """The request whose head is complete, when it is a small one that the door wants and nothing about it is special."""
+        length = values.get(b"content-length")
+        if length is None or int(length) > SMALL_BYTES_MAX or len(values) != len(self.headers) or self.table.small is None:
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None  # pipelined: its turn comes when the one before is answered, in uvicorn's way
+        parser = self.parser
+        if parser.get_method() != b"POST" or parser.get_http_version() != "1.1" or not parser.should_keep_alive():
+            return None
+        if not _SPECIAL_HEADERS.isdisjoint(values):
+            return None
+        ticket = self.table.small.ticket(self.url, values)
+        if ticket is None:
+            return None
+        scope: Any = self.scope
+        scope.update(method="POST", path=self.url.decode("ascii"), raw_path=self.url, query_string=b"")
+        return SmallRequest(self, scope, ticket)
 
     def on_response_complete(self) -> None:
         """As uvicorn's, with the idle deadline in place of a timer for each response."""
@@ -260,13 +333,12 @@ class LimitedProtocol(HttpToolsProtocol):
             return Problem(431, "headers_too_many", f"more than {self.table.headers_max} headers")
         return None
 
-    def _header_problem(self) -> Problem | None:
+    def _header_problem(self, values: dict[bytes, bytes]) -> Problem | None:
         size = 0
         if self._chunk_bytes > self.table.head_max or self._head_bytes > self.table.head_max:
             size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if problem := self._head_problem(size):
             return problem
-        values = dict(self.headers)
         if len(values) < len(self.headers):
             names = [name for name, _ in self.headers]
             repeated = [name for name in _SINGLE_HEADERS if names.count(name) > 1]
@@ -280,9 +352,9 @@ class LimitedProtocol(HttpToolsProtocol):
         return None
 
 
-def limited_protocol(limits: IngestLimits) -> type[LimitedProtocol]:
+def limited_protocol(limits: IngestLimits, small: SmallDoor | None = None) -> type[LimitedProtocol]:
     """A protocol class for one listener, with its own table of connections (attribute ``table``)."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits)})
+    return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits, small)})
 
 
 def _answer(problem: Problem, *, is_tls: bool) -> bytes:

@@ -113,7 +113,7 @@ def tenant_committed(item: Claimed) -> TenantCommitted:
         placed |= {at: (part.first_index + k, item.hashes[k]) for k, at in enumerate(claim.new)}
     placed |= {at: placed[earlier] for at, earlier in claim.repeats.items()}
     order = sorted(placed)
-    ranges = _ranges([placed[at][0] for at in order])
+    ranges = ranges_of([placed[at][0] for at in order])
     repeated = sorted([*claim.duplicates, *claim.repeats])
     return TenantCommitted(claim.handle, ranges, len(claim.new), len(repeated), [placed[at][1] for at in order], repeated)
 
@@ -122,7 +122,7 @@ def _account_digests(digester: Digester, handle: str, entries: Sequence[AccountE
     return digester.ids(f"{handle}/account", [entry.id for entry in entries])
 
 
-def _ranges(indexes: list[int]) -> list[list[int]]:
+def ranges_of(indexes: list[int]) -> list[list[int]]:
     """[first, count] for each run of consecutive indexes, in order."""
     ranges: list[list[int]] = []
     for index in indexes:

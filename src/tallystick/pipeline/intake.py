@@ -24,6 +24,7 @@ from tallystick.http.limits import BodyReader
 from tallystick.http.logins import LoginGuard
 from tallystick.http.protocol import limited_protocol
 from tallystick.http.proxy import UnixProxy
+from tallystick.http.small import SmallDoor
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
@@ -43,6 +44,7 @@ from tallystick.sources.quota import Quotas
 from tallystick.sources.routes import build_routes
 from tallystick.sources.runner import SourceRunner, run_sources
 from tallystick.sources.tally import SourceTallies
+from tallystick.sources.together import Together
 from tallystick.telemetry import log
 
 _GRACE_S = 5
@@ -90,7 +92,8 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     )
     runners = build_sources(config, service)
     logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
-    public = _listener(config, _front(installation, service, logins))
+    front, together = _front(installation, service, logins)
+    public = _listener(config, front, together)
     inner = _server(InnerDoor(service, lambda: _status(service, runners)), http="httptools")
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -113,20 +116,22 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     await journal.close()
 
 
-def _front(installation: Installation, service: IntakeService, logins: LoginGuard) -> Front:
+def _front(installation: Installation, service: IntakeService, logins: LoginGuard) -> tuple[Front, Together]:
     config = installation.config
     keys = AccessKeys(installation.keys_dir, "intake")
     bodies = BodyReader(config.limits, service.turns)
     name = receipt_key_name(installation.server_name)
     signer = ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds)
     parts = DoorParts(service, keys, bodies, signer, logins)
-    return Front(
+    hosts = HostCheck(config.server)
+    front = Front(
         build_routes(parts, service.plans, lambda: _not_ready(service.journal)),
         UnixProxy(installation.run_dir / "api.sock"),
-        HostCheck(config.server),
+        hosts,
         is_tls=config.server.tls is not None,
         pushback_delay_s=_PUSHBACK_DELAY_S,
     )
+    return front, Together(parts, hosts)
 
 
 def _not_ready(journal: Journal) -> list[str]:
@@ -167,7 +172,7 @@ def _sources_page(service: IntakeService, runners: list[SourceRunner]) -> dict[s
     return page
 
 
-def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
+def _listener(config: Config, app: Callable[..., Awaitable[None]], small: SmallDoor) -> _Server:
     tls = config.server.tls
     options: dict[str, Any] = {}
     if tls is not None:
@@ -177,7 +182,7 @@ def _listener(config: Config, app: Callable[..., Awaitable[None]]) -> _Server:
             "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
             "ssl_cert_reqs": 2 if tls.client_ca else 0,
         }
-    return _server(app, http=limited_protocol(config.limits), **options)
+    return _server(app, http=limited_protocol(config.limits, small), **options)
 
 
 def _server(app: Callable[..., Awaitable[None]], **options: Any) -> _Server:

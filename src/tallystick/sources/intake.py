@@ -32,12 +32,12 @@ from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
-from tallystick.journal.entries import Append, FilterCount, TenantBatch
+from tallystick.journal.entries import Append, Committed, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
 from tallystick.journal.writer import Journal
 from tallystick.plugin import Record
-from tallystick.sources.part import Part, conflict_of, outcome_of, quarantined_record, results_of
+from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.refusal import TOO_MANY_EVENTS
@@ -191,19 +191,24 @@ class IntakeService:
 
     async def append(self, prepared: Prepared, *, wants_results: bool = False) -> Outcome:
         """Step 5. After a PushbackError the same may be tried again."""
+        shares = await self.store(prepared)
+        outcome = outcome_of(prepared.draft, shares)
+        if wants_results:
+            outcome.results = results_of(prepared.draft, shares, outcome.bad)
+        self.tallies.count(prepared.draft.plan.name, outcome)
+        return outcome
+
+    async def store(self, prepared: Prepared) -> Shares:
+        """As `append`, without an outcome: for drafts that hold the events of several requests (`sources.together`)."""
         draft, parts, stored, append = prepared.draft, prepared.parts, prepared.stored, prepared.append
         if not append.batches and not append.quarantined and not append.filtered:
-            return Outcome(draft.received_at, 0, 0, 0, [], [], [])
+            return Shares(parts, stored, Committed([], [], 0))
         try:
             committed = await self.journal.append(append)
         except ConflictError as error:
             lines = [draft.lines[stored[number].positions[place]] for number, place in error.positions]
             raise ConflictingLinesError(sorted(lines)) from None
-        outcome = outcome_of(draft, parts, stored, committed)
-        if wants_results:
-            outcome.results = results_of(draft, parts, stored, committed, outcome.bad)
-        self.tallies.count(draft.plan.name, outcome)
-        return outcome
+        return Shares(parts, stored, committed)
 
     def _split_by_tenant(self, draft: Draft) -> list[Part]:
         default = self._default_tenant(draft)

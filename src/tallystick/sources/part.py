@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -38,6 +39,15 @@ class Part:
         self.positions = [self.positions[place] for place in keep]
 
 
+@dataclass(slots=True)
+class Shares:
+    """What became of a draft, by tenant. ``stored`` are the ``parts`` with events left; ``committed.tenants`` is parallel to them."""
+
+    parts: list[Part]
+    stored: list[Part]
+    committed: Committed
+
+
 def quarantined_record(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRecord:
     """A bad record as the journal keeps it; ``home``: whose quarantine it goes to when it names no tenant."""
     return QuarantinedRecord(
@@ -60,8 +70,9 @@ def conflict_of(draft: Draft, part: Part, place: int) -> Bad:
     return Bad(line, error, draft.records[position], part.tenant.handle)
 
 
-def outcome_of(draft: Draft, parts: list[Part], stored: list[Part], committed: Committed) -> Outcome:
+def outcome_of(draft: Draft, shares: Shares) -> Outcome:
     """What became of the request, once it is durable."""
+    parts, stored, committed = shares.parts, shares.stored, shares.committed
     conflicts = set(committed.conflicts)
     bad = draft.bad + [conflict_of(draft, stored[number], place) for number, place in committed.conflicts]
     tenants = []
@@ -74,24 +85,29 @@ def outcome_of(draft: Draft, parts: list[Part], stored: list[Part], committed: C
         sum(done.duplicates for done in committed.tenants),
         sum(len(gone) for part in parts for gone in part.filtered.values()),
         sorted(bad, key=lambda item: item.line),
-        _made_ids(stored),
+        made_ids(stored),
         tenants,
     )
 
 
-def _made_ids(parts: list[Part]) -> list[str]:
-    """The ids made here, in the order of the request."""
-    if len(parts) == 1:
+def made_ids(parts: list[Part], start: int = 0, end: int | None = None) -> list[str]:
+    """The ids made here for the events at the draft's positions from ``start`` up to ``end``, in the order of the draft."""
+    if len(parts) == 1 and end is None:
         return parts[0].made_ids
     made: list[tuple[int, str]] = []
     for part in parts:
-        names = set(part.made_ids)
-        made += [(at, str(event.id)) for at, event in zip(part.positions, part.events, strict=True) if event.id in names]
+        if part.made_ids and part.batch is not None:
+            first = bisect_left(part.positions, start)
+            last = len(part.positions) if end is None else bisect_left(part.positions, end, first)
+            prefix = part.batch.made_prefix
+            names = [str(event.id) for event in part.events[first:last]]
+            made += [(at, name) for at, name in zip(part.positions[first:last], names, strict=True) if name.startswith(prefix)]
     return [name for _, name in sorted(made)]
 
 
-def results_of(draft: Draft, parts: list[Part], stored: list[Part], committed: Committed, bad: list[Bad]) -> list[EventResult]:
+def results_of(draft: Draft, shares: Shares, bad: list[Bad]) -> list[EventResult]:
     """One entry per event, in the order of the request's lines."""
+    parts, stored, committed = shares.parts, shares.stored, shares.committed
     results = [EventResult(item.line, "quarantined", code=item.error.code) for item in bad]
     for part in parts:
         for name, gone in part.filtered.items():

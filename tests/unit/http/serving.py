@@ -12,6 +12,7 @@ import uvicorn
 
 from tallystick.config import Duration, IngestLimits, Size
 from tallystick.http.protocol import limited_protocol
+from tallystick.http.small import SmallDoor
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -33,9 +34,11 @@ def short_limits(**changes: Any) -> IngestLimits:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: App, limits: IngestLimits | None = None, uds: Path | None = None) -> AsyncIterator[tuple[int, Any]]:
+async def serving(
+    app: App, limits: IngestLimits | None = None, uds: Path | None = None, small: SmallDoor | None = None
+) -> AsyncIterator[tuple[int, Any]]:
     """Yields port (0 for a Unix socket) and the protocol class."""
-    protocol = limited_protocol(limits or short_limits())
+    protocol = limited_protocol(limits or short_limits(), small)
     place: dict[str, Any] = {"uds": str(uds)} if uds else {"host": "127.0.0.1", "port": 0}
     config = uvicorn.Config(
         app,

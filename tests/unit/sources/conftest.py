@@ -89,6 +89,7 @@ class Rig:
     front: Front
     inner: InnerDoor
     logins: LoginGuard
+    parts: DoorParts
     vkey: str
     secret: str
 
@@ -210,16 +211,13 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     secret = access.create("tests", "tests", (), ("ingest",), None)[1]
     bodies, signer = BodyReader(config.limits), ReceiptSigner(SERVER, key, 3600.0)
     logins = LoginGuard(5, "intake", service.record)
+    parts = DoorParts(service, access, bodies, signer, logins)
     front = Front(
-        build_routes(
-            DoorParts(service, access, bodies, signer, logins),
-            plans,
-            lambda: [] if journal.status()["accepting"] else ["stopped"],
-        ),
+        build_routes(parts, plans, lambda: [] if journal.status()["accepting"] else ["stopped"]),
         UnixProxy(tmp_path / "nobody.sock"),
         HostCheck(config.server),
     )
     inner = InnerDoor(service, lambda: {"ready": True})
-    yield Rig(config, keys, access, service, front, inner, logins, vkey(name, key.public_key()), secret)
+    yield Rig(config, keys, access, service, front, inner, logins, parts, vkey(name, key.public_key()), secret)
     await logins.close()
     await journal.close()
