@@ -17,6 +17,10 @@ conditions must hold together. Comparison is on the text of the value, case-sens
 
 A path taken over as it is counts as *used*: the member moves to the envelope and is left out of `metadata`. What is
 looked up, cut, or put into a template stays there too, since its own text would be lost.
+
+Most records of a product have the same few members, and a mapping asks for many. So expressions may be compiled for records
+with certain top-level members only (`Roots`): what asks for others is settled then, as `NOTHING`, `NEVER` or `ALWAYS`, and costs
+no call for each record.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from tallystick.errors import ConfigError
@@ -33,6 +38,8 @@ Path = tuple[str, ...]
 Expression = Callable[["Scope"], str | None]
 Condition = Callable[["Scope"], bool]
 
+_IP_MAX = 64
+"""An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")
 _CUTS: Mapping[str, Callable[[str], str]] = {
     "head": lambda text: text.partition(".")[0],
@@ -60,12 +67,46 @@ class Scope:
         self.used: list[Path] = []
 
 
-def compile_expression(spec: Any) -> Expression:
+class Roots:
+    """What is known of the top-level members of the records: which they have, and which of these hold other values (None: anything).
+
+    ``asked`` are the members that were asked for.
+    """
+
+    def __init__(self, known: frozenset[str] | None = None, nested: frozenset[str] = frozenset()) -> None:
+        self.is_known = known is not None
+        self._known = known
+        self._nested = nested
+        self.asked: set[str] = set()
+
+    def may_have(self, path: Path) -> bool:
+        """Whether there may be something at ``path``."""
+        root = path[0]
+        self.asked.add(root)
+        return self._known is None or root in (self._nested if len(path) > 1 else self._known)
+
+
+def NOTHING(scope: Scope) -> str | None:  # noqa: N802
+    """The expression that never gives anything."""
+    return None
+
+
+def ALWAYS(scope: Scope) -> bool:  # noqa: N802
+    """The condition that always holds."""
+    return True
+
+
+def NEVER(scope: Scope) -> bool:  # noqa: N802
+    """The condition that never holds."""
+    return False
+
+
+def compile_expression(spec: Any, roots: Roots) -> Expression:
     """The closure for one expression. Raises ConfigError for a form that does not exist."""
     if isinstance(spec, str):
-        return _path(spec)
+        return _path(spec, roots)
     if isinstance(spec, list):
-        return _first_of([compile_expression(one) for one in spec])
+        return _first_of([compile_expression(one, roots) for one in spec])
     if not isinstance(spec, dict) or set(spec) not in _FORMS:
         raise ConfigError(f"{spec!r} is no expression")
     if "const" in spec:
@@ -73,33 +114,44 @@ def compile_expression(spec: Any) -> Expression:
     if "var" in spec:
         return lambda scope, name=spec["var"]: scope.variables.get(name) or None  # type: ignore[misc]
     if "template" in spec:
-        return _template(spec["template"], _as(spec["as"]) if "as" in spec else None)
+        return _template(spec["template"], _as(spec["as"]) if "as" in spec else None, roots)
     if "use" in spec:
-        return _conditional(compile_expression(spec["use"]), compile_condition(spec["when"]))
+        return _conditional(compile_expression(spec["use"], roots), compile_condition(spec["when"], roots))
     if "lookup" in spec:
-        return _lookup(spec["path"], spec["lookup"], spec.get("default"))
-    return _path(spec["path"], _as(spec["as"]) if "as" in spec else None)
+        return _lookup(spec["path"], spec["lookup"], spec.get("default"), roots)
+    return _path(spec["path"], roots, _as(spec["as"]) if "as" in spec else None)
 
 
-def compile_condition(spec: Any) -> Condition:
+def compile_condition(spec: Any, roots: Roots) -> Condition:
     """The closure for one condition, or for a list of them that must hold together."""
     if isinstance(spec, list):
-        parts = [compile_condition(one) for one in spec]
-        return lambda scope: all(part(scope) for part in parts)
+        return _all_of([compile_condition(one, roots) for one in spec])
     names = set(spec) - {"path"}
     if "path" not in spec or len(names) != 1 or not names <= {*_TESTS, "present"}:
         raise ConfigError(f"{spec!r} is no condition")
     path, name = split_path(spec["path"]), names.pop()
     wanted = spec[name]
+    if not roots.may_have(path):
+        return ALWAYS if name == "present" and not wanted else NEVER
+    read = _reader(path, roots)
     if name == "present":
-        return lambda scope: (text_at(scope.record, path) is not None) is wanted
+        return lambda scope: (read(scope.record) is not None) is wanted
     test = _TESTS[name]
 
     def holds(scope: Scope) -> bool:
-        text = text_at(scope.record, path)
+        text = read(scope.record)
         return text is not None and test(text, wanted)
 
     return holds
+
+
+def _all_of(parts: list[Condition]) -> Condition:
+    if NEVER in parts:
+        return NEVER
+    parts = [part for part in parts if part is not ALWAYS]
+    if not parts:
+        return ALWAYS
+    return parts[0] if len(parts) == 1 else lambda scope: all(part(scope) for part in parts)
 
 
 def split_path(path: str) -> Path:
@@ -137,8 +189,24 @@ def text_at(record: Any, path: Path) -> str | None:
     return as_text(value_at(record, path))
 
 
+def _reader(path: Path, roots: Roots) -> Callable[[Any], str | None]:
+    """`text_at` for one path, in the shortest form for what is known of the records."""
+    if not roots.is_known or len(path) > 1:
+        return lambda record: text_at(record, path)
+    name = path[0]
+
+    def read(record: Any) -> str | None:
+        value = record.get(name)
+        return (value or None) if type(value) is str else as_text(value)
+
+    return read
+
+
+@lru_cache(maxsize=4096)
 def as_ip(text: str) -> str | None:
     """``text`` when it is an IPv4 or IPv6 address, as sent."""
+    if len(text) > _IP_MAX:
+        return None
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -146,6 +214,7 @@ def as_ip(text: str) -> str | None:
     return text
 
 
+@lru_cache(maxsize=4096)
 def as_action(text: str) -> str | None:
     """``text`` when an event may have it as its action."""
     return text if ACTION.fullmatch(text) else None
@@ -158,12 +227,15 @@ def _as(name: str) -> Callable[[str], str | None]:
         raise ConfigError(f"{name!r} is no form of text; there are `ip` and `action`") from None
 
 
-def _path(spec: str, form: Callable[[str], str | None] | None = None) -> Expression:
+def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = None) -> Expression:
     path = split_path(spec)
+    if not roots.may_have(path):
+        return NOTHING
     is_plain = "[]" not in path
+    read = _reader(path, roots)
 
     def take(scope: Scope) -> str | None:
-        text = text_at(scope.record, path)
+        text = read(scope.record)
         if text is not None and form is not None:
             text = form(text)
         if text is not None and is_plain:
@@ -174,6 +246,10 @@ def _path(spec: str, form: Callable[[str], str | None] | None = None) -> Express
 
 
 def _first_of(candidates: list[Expression]) -> Expression:
+    candidates = [candidate for candidate in candidates if candidate is not NOTHING]
+    if len(candidates) < 2:
+        return candidates[0] if candidates else NOTHING
+
     def first(scope: Scope) -> str | None:
         for candidate in candidates:
             text = candidate(scope)
@@ -184,21 +260,27 @@ def _first_of(candidates: list[Expression]) -> Expression:
     return first
 
 
-def _lookup(spec: str, table: Mapping[str, str], default: str | None) -> Expression:
+def _lookup(spec: str, table: Mapping[str, str], default: str | None, roots: Roots) -> Expression:
     path = split_path(spec)
+    if not roots.may_have(path):
+        return NOTHING if default is None else lambda scope: default
+
+    read = _reader(path, roots)
 
     def look(scope: Scope) -> str | None:
-        text = text_at(scope.record, path)
+        text = read(scope.record)
         return default if text is None else table.get(text, default)
 
     return look
 
 
 def _conditional(use: Expression, when: Condition) -> Expression:
-    return lambda scope: use(scope) if when(scope) else None
+    if use is NOTHING or when is NEVER:
+        return NOTHING
+    return use if when is ALWAYS else lambda scope: use(scope) if when(scope) else None
 
 
-def _template(template: str, form: Callable[[str], str | None] | None) -> Expression:
+def _template(template: str, form: Callable[[str], str | None] | None, roots: Roots) -> Expression:
     """Literal text and ``{path}`` or ``{path|cut}`` parts."""
     parts: list[tuple[str, Path, Callable[[str], str]]] = []
     end = 0
@@ -206,6 +288,9 @@ def _template(template: str, form: Callable[[str], str | None] | None) -> Expres
         parts.append((template[end : match.start()], split_path(match[1]), _CUTS.get(match[2] or "", str)))
         end = match.end()
     rest = template[end:]
+    known = [roots.may_have(path) for _, path, _ in parts]  # every one, so that all are noted
+    if not all(known):
+        return NOTHING
 
     def fill(scope: Scope) -> str | None:
         filled = []

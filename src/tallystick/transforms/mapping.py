@@ -3,8 +3,8 @@
 A file says how records are found in what arrives (`parse`, `match`), which member names a record (`dedupe`), where its
 time is (`time`), what fills the envelope (`envelope`, `actor`, `on_behalf_of`, `targets`, `context`, `changes`), how
 actions sort into categories (`dispatch`), which keys are no secrets though they sound so (`redact`), and which names
-detection rules use for our fields (`aliases`). `docs/mappings.md` describes each table. A file is compiled once; mapping
-a record runs closures only and does no IO.
+detection rules use for our fields (`aliases`). `docs/mappings.md` describes each table. A file is compiled once (`rules`);
+mapping a record runs closures only and does no IO.
 
 Nothing is lost on the way: members that did not move to the envelope stay in ``metadata`` with order and number texts,
 and the record's own text goes to ``raw``. A record that does not map gives a problem with code, reason and its bytes.
@@ -12,6 +12,9 @@ and the record's own text goes to ``raw``. A record that does not map gives a pr
 The id of an event is the product's own, with 12 digits of the digest of the record behind it: a repeated delivery has the
 same id and is stored once, while a second record under a used id is an event of its own and not a conflict. Without an
 id of its own a record that has a time is named by its digest alone; one that has neither is named by the server.
+
+Most records take the short way: what an encoder makes of the decoded record is the record again (blanks and escapes aside), so it
+is strict and its members can be moved as values without any number text changing. All others are taken apart member by member.
 """
 
 from __future__ import annotations
@@ -19,30 +22,24 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Callable
 from collections.abc import Mapping as MappingType
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tallystick.errors import ConfigError, EventInvalidError
-from tallystick.event import Actor, Change, Context, Delegate, Event, Ingest, Target, strict
+from tallystick.event import Change, Event, strict
+from tallystick.event.codec import add_flag
 from tallystick.event.fields import ID
-from tallystick.transforms.expressions import (
-    Condition,
-    Expression,
-    Path,
-    Scope,
-    compile_condition,
-    compile_expression,
-    split_path,
-    value_at,
-)
-from tallystick.transforms.record_time import TimeRule
+from tallystick.transforms.expressions import Path, Scope
+from tallystick.transforms.plain import Plain, read_plain
+from tallystick.transforms.rules import RuleBook
 from tallystick.transforms.unwrap import unwrap
 
 DEPTH_MAX = 31
@@ -53,8 +50,6 @@ MEMBERS_MAX = 2_000_000
 """Commas in one received text: what bounds the memory that opening a container takes."""
 RAW_BYTES_MAX = 24_576
 """Longer records are kept as metadata only, with the flag ``raw_omitted``: two copies would not fit into one line."""
-REASON_MAX = 2_048
-TARGETS_MAX = 32
 
 _TABLES = {"name", "title", "documentation", "parse", "match", "dedupe", "time", "envelope", "actor", "on_behalf_of", "targets",
            "context", "changes", "dispatch", "redact", "aliases"}  # fmt: skip
@@ -63,30 +58,43 @@ _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
-Members = list[tuple[str, Expression]]
-
 
 class Problem(NamedTuple):
-    """A record that does not map: a code, the reason for people, and the record's bytes for the quarantine."""
+    """A record that does not map: a code, the reason for people, and the record's bytes for the quarantine.
+
+    ``position``: which of the received records it was in.
+    """
 
     code: str
     message: str
     record: bytes
+    position: int = 0
 
 
 @dataclass(slots=True)
 class MapResult:
-    """What one received record became. ``contents`` are parallel to ``events``: what dedupe compares."""
+    """What received records became. ``contents`` (what dedupe compares) and ``positions`` are parallel to ``events``.
+
+    ``positions`` tell which of the received records an event comes from.
+    """
 
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
-class _TargetRule(NamedTuple):
-    each: Path | None
-    when: Condition | None
-    members: Members
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """How records are mapped besides the file: the source's type, raw kept or not.
+
+    ``names_by_digest``: a record without an id of its own is named by its digest when it has a time, so that a repeat is stored
+    once; False where two equal records may well be two events.
+    """
+
+    source_type: str = ""
+    keep_raw: bool = True
+    names_by_digest: bool = True
 
 
 class Mapping:
@@ -98,23 +106,15 @@ class Mapping:
             raise ConfigError(f"a mapping has no table {sorted(unknown)[0]!r}")
         self.name: str = spec["name"]
         self.title: str = spec.get("title", self.name)
+        self.has_own_time: bool = spec.get("time", {}).get("required", False)
         parse = spec.get("parse", {})
         self._steps = parse.get("unwrap", [])
+        self._step_keys = {step[kind] for step in self._steps for kind in ("list", "object", "text") if kind in step}
         self._refusals = parse.get("refuse", [])
         self._takes_text = parse.get("text", False)
         self._keys: list[str] = spec.get("match", {}).get("all", [])
-        self._id = compile_expression(spec.get("dedupe", {}).get("key", []))
-        self._time = TimeRule(spec.get("time", {}))
-        envelope = spec["envelope"]
-        self._action = compile_expression(envelope["action"])
-        self._outcome = compile_expression(envelope.get("outcome", {"const": "unknown"}))
-        self._reason = compile_expression(envelope.get("reason", []))
-        self._actor = _compile_members(spec["actor"])
-        self._delegates = [_compile_members(table) for table in spec.get("on_behalf_of", [])]
-        self._targets = [_compile_target(table) for table in spec.get("targets", [])]
-        self._context = _compile_members(spec.get("context", {}))
+        self._rules = RuleBook(spec)
         self._before = [re.compile(pattern) for pattern in spec.get("changes", {}).get("before", [])]
-        self._dispatch = [_compile_dispatch(rule) for rule in spec.get("dispatch", [])]
         redact = spec.get("redact", {})
         self.redact_allow = frozenset(redact.get("allow", ()))
         self.redact_keys = frozenset(redact.get("keys", ()))
@@ -122,130 +122,138 @@ class Mapping:
 
     def map(self, record: bytes, *, source_type: str = "", peer: str = "", keep_raw: bool = True) -> MapResult:
         """All events in ``record``, which may be a container, and a problem for each record in it that does not map."""
-        variables = {"source_record": f"{source_type or self.name}.record", "peer": peer or "unknown"}
+        return self.map_batch([record], [peer], MapOptions(source_type, keep_raw))
+
+    def map_batch(
+        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+    ) -> MapResult:
+        """The same for many records. ``peers``: who sent each."""
         result = MapResult()
-        if record.count(b",") > MEMBERS_MAX:
-            result.problems.append(Problem("too_many_records", "the file holds too many records; send smaller ones", record))
-            return result
-        for found, members in unwrap(record, self._steps, self._keys):
-            try:
-                if members is None:
-                    event, content = self._map_text(found, variables)
-                else:
-                    event, content = self._map_record(found, members, variables)
-            except EventInvalidError as error:
-                result.problems.append(Problem(error.code, error.message, found))
-                continue
-            if keep_raw and len(found) <= RAW_BYTES_MAX:
-                event.raw = found.decode("utf-8", "replace").replace("\0", "\ufffd")
-            elif keep_raw:
-                _flag(event, "raw_omitted")
-            result.events.append(event)
-            result.contents.append(content)
+        run = _Run(self, options or MapOptions(), result)
+        for position, (record, peer) in enumerate(zip(records, peers or repeat(""), strict=False)):
+            run.take(record, position, peer)
         return result
 
-    def _map_record(self, record: bytes, members: MappingType[str, Raw], known: dict[str, str]) -> tuple[Event, bytes]:
+    def _is_record(self, members: MappingType[str, Any]) -> bool:
+        """Whether an object with these members is a record for sure, and no container of records."""
+        return (bool(self._keys) and all(key in members for key in self._keys)) or self._step_keys.isdisjoint(members)
+
+    def _check(self, members: MappingType[str, Any]) -> None:
+        """Raises EventInvalidError for what is no record of this product. ``members`` are values, or their bytes."""
         for refusal in self._refusals:
             if refusal["has"] in members:
                 raise EventInvalidError(refusal["message"], code=refusal["code"])
         for key in self._keys:
-            if bytes(members.get(key, b"null")) == b"null":
+            value = members.get(key)
+            if value is None or value == b"null":
                 raise EventInvalidError(f"no `{key}`: not a record of {self.title}", pointer="/" + key, code="record_unknown")
+
+
+class _Run:
+    """One batch on its way through a mapping."""
+
+    __slots__ = ("_mapping", "_options", "_result", "_variables")
+
+    def __init__(self, mapping: Mapping, options: MapOptions, result: MapResult) -> None:
+        self._mapping = mapping
+        self._options = options
+        self._result = result
+        self._variables = {"source_record": f"{options.source_type or mapping.name}.record", "peer": ""}
+
+    def take(self, record: bytes, position: int, peer: str) -> None:
+        """Put the events and problems of one received record into the result."""
+        peer = peer or "unknown"
+        if self._variables["peer"] != peer:
+            self._variables = {**self._variables, "peer": peer}
+        mapping, text = self._mapping, record.strip()
+        plain = read_plain(text, DEPTH_MAX)
+        if plain is not None and mapping._is_record(plain.value):
+            self._add(text, None, position, plain)
+        elif record.count(b",") > MEMBERS_MAX:
+            problem = Problem("too_many_records", "the file holds too many records; send smaller ones", record, position)
+            self._result.problems.append(problem)
+        else:
+            for found, members in unwrap(text, mapping._steps, mapping._keys):
+                self._add(found, members, position, None if members is None else read_plain(found, DEPTH_MAX))
+
+    def _add(self, found: bytes, members: MappingType[str, Raw] | None, position: int, plain: Plain | None) -> None:
+        """One record without its containers."""
+        try:
+            if plain is not None:
+                event, content = self._map_plain(plain), plain.content
+            elif members is not None:
+                event, content = self._map_members(found, members)
+            else:
+                event, content = self._map_text(found)
+        except EventInvalidError as error:
+            self._result.problems.append(Problem(error.code, error.message, found, position))
+            return
+        if self._options.keep_raw:
+            if len(found) <= RAW_BYTES_MAX:
+                event.raw = found.decode("utf-8", "replace").replace("\0", "\ufffd")
+            else:
+                add_flag(event, "raw_omitted")
+        self._result.events.append(event)
+        self._result.contents.append(content)
+        self._result.positions.append(position)
+
+    def _map_plain(self, plain: Plain) -> Event:
+        """The short way."""
+        mapping, value = self._mapping, plain.value
+        if mapping._keys or mapping._refusals:
+            mapping._check(value)
+        rules = mapping._rules.of(value)
+        scope = Scope(value, self._variables)
+        event = rules.fill(scope)
+        if mapping._before:
+            raws = {key: Raw(_encode(member)) for key, member in value.items()}
+            event.changes = _changes(mapping._before, raws, scope.used)
+        event.id = self._make_id(rules.own_id(scope), plain.content, event)
+        rest = _without_values(value, scope.used)
+        if rest:
+            event.metadata = Raw(_encode(rest))
+        return event
+
+    def _map_members(self, record: bytes, members: MappingType[str, Raw]) -> tuple[Event, bytes]:
+        """The long way, member by member with their own bytes."""
+        mapping = self._mapping
+        mapping._check({key: bytes(value) for key, value in members.items()})
         content = strict.compact(record)
         if len(content) > RECORD_BYTES_MAX:
             raise EventInvalidError(f"the record has {len(content)} bytes", code="event_too_large")
         strict.require_strict(content, DEPTH_MAX)
-        scope = Scope(_decode(content), known)
-        event = self._envelope(scope)
+        value = _decode(content)
+        rules = mapping._rules.of(value)
+        scope = Scope(value, self._variables)
+        event = rules.fill(scope)
         own = _decode_members(content)
-        event.changes = self._changes(own, scope.used)
-        event.id = self._make_id(scope, content, event)
+        if mapping._before:
+            event.changes = _changes(mapping._before, own, scope.used)
+        event.id = self._make_id(rules.own_id(scope), content, event)
         rest = _without(own, scope.used)
         if rest:
             event.metadata = Raw(_encode(rest))
         return event, content
 
-    def _map_text(self, record: bytes, known: dict[str, str]) -> tuple[Event, bytes]:
-        if not self._takes_text:
+    def _map_text(self, record: bytes) -> tuple[Event, bytes]:
+        if not self._mapping._takes_text:
             if record.startswith(b"{") and len(record) <= RECORD_BYTES_MAX:
                 strict.check_strict(record, DEPTH_MAX)
             raise EventInvalidError("the record is not a JSON object", code="record_not_json")
         text = record.decode("utf-8", "replace").replace("\0", "\ufffd")
-        event = self._envelope(Scope({}, known))
+        event = self._mapping._rules.of({}).fill(Scope({}, self._variables))
         event.metadata = Raw(_encode({"message": text}))
         if text.encode() != record:
-            _flag(event, "text_replaced")
+            add_flag(event, "text_replaced")
         return event, record
 
-    def _envelope(self, scope: Scope) -> Event:
-        action = self._action(scope)
-        if action is None:
-            raise EventInvalidError("nothing in the record gives an action", code="field_missing", pointer="/action")
-        reason = self._reason(scope)
-        occurred_at, flags = self._time.read(scope)
-        event = Event(
-            action=action,
-            actor=Actor(**_texts(self._actor, scope)),
-            outcome=self._outcome(scope) or "unknown",  # type: ignore[arg-type]
-            occurred_at=occurred_at,
-            ingest=Ingest(mapping=self.name, flags=list(flags) if flags else UNSET),
-            reason=reason[:REASON_MAX] if reason else UNSET,
-            targets=self._find_targets(scope) or UNSET,
-        )
-        if reason and len(reason) > REASON_MAX:
-            _flag(event, "reason_cut")
-        delegates = [texts for texts in (_texts(members, scope) for members in self._delegates) if "id" in texts]
-        if delegates:
-            event.on_behalf_of = [Delegate(**texts) for texts in delegates]
-        context = _texts(self._context, scope)
-        if context:
-            event.context = Context(**context)
-        for when, category, severity in self._dispatch:
-            if when(scope):
-                event.category, event.severity = category, severity
-                break
-        return event
-
-    def _find_targets(self, scope: Scope) -> list[Target]:
-        """All targets that the record names, in the order of the rules, none twice."""
-        targets: dict[tuple[str, str], Target] = {}
-        for rule in self._targets:
-            if rule.when is not None and not rule.when(scope):
-                continue
-            if rule.each is None:
-                scopes = [scope]
-            else:
-                elements = value_at(scope.record, rule.each)
-                scopes = [Scope(element, scope.variables) for element in elements] if isinstance(elements, list) else []
-            for one in scopes:
-                texts = _texts(rule.members, one)
-                if "id" in texts and "type" in texts:
-                    targets.setdefault((texts["type"], texts["id"]), Target(**texts))
-        return list(targets.values())[:TARGETS_MAX]
-
-    def _changes(self, members: MappingType[str, Raw], used: list[Path]) -> list[Change] | UnsetType:
-        changes = []
-        for key, before in members.items():
-            for pattern in self._before:
-                match = pattern.fullmatch(key)
-                if match is None:
-                    continue
-                name = "_".join(part for part in match.groups() if part)
-                after = members.get(name)
-                changes.append(
-                    Change(path="/" + strict.escape(name), op="replace", before=before, after=UNSET if after is None else after)
-                )
-                used += [(key,), (name,)]
-                break
-        return changes or UNSET
-
-    def _make_id(self, scope: Scope, content: bytes, event: Event) -> str | UnsetType:
+    def _make_id(self, own: str | None, content: bytes, event: Event) -> str | UnsetType:
+        if own is None and (event.occurred_at is UNSET or not self._options.names_by_digest):
+            return UNSET
         digest = hashlib.sha256(content).hexdigest()
-        own = self._id(scope)
         if own is not None and ID.fullmatch(made := f"{own}.{digest[:12]}"):
             return made
-        has_time = event.occurred_at is not UNSET
-        return f"{self.name}.{digest[:32]}" if own is not None or has_time else UNSET
+        return f"{self._mapping.name}.{digest[:32]}"
 
 
 @cache
@@ -257,39 +265,27 @@ def load_mappings() -> dict[str, Mapping]:
     return {mapping.name: mapping for mapping in mappings}
 
 
-def _compile_members(table: MappingType[str, Any]) -> Members:
-    return [(name, compile_expression(spec)) for name, spec in table.items()]
-
-
-def _compile_target(table: MappingType[str, Any]) -> _TargetRule:
-    members = {name: spec for name, spec in table.items() if name not in ("each", "when")}
-    return _TargetRule(
-        split_path(table["each"]) if "each" in table else None,
-        compile_condition(table["when"]) if "when" in table else None,
-        _compile_members(members),
-    )
-
-
-def _compile_dispatch(rule: MappingType[str, Any]) -> tuple[Callable[[Scope], bool], Any, Any]:
-    return compile_condition(rule["when"]), rule.get("category", UNSET), rule.get("severity", UNSET)
-
-
-def _texts(members: Members, scope: Scope) -> dict[str, Any]:
-    return {name: text for name, expression in members if (text := expression(scope)) is not None}
-
-
-def _flag(event: Event, flag: str) -> None:
-    if event.ingest is not UNSET:
-        event.ingest.flags = [*(event.ingest.flags or ()), flag]
+def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw], used: list[Path]) -> list[Change] | UnsetType:
+    changes = []
+    for key, before in members.items():
+        for pattern in patterns:
+            match = pattern.fullmatch(key)
+            if match is None:
+                continue
+            name = "_".join(part for part in match.groups() if part)
+            after = members.get(name)
+            changes.append(
+                Change(path="/" + strict.escape(name), op="replace", before=before, after=UNSET if after is None else after)
+            )
+            used += [(key,), (name,)]
+            break
+    return changes or UNSET
 
 
 def _without(members: MappingType[str, Raw], used: list[Path]) -> dict[str, Raw]:
     """The members that were not used, in their order; objects that lost all their members are left out too."""
-    inner: dict[str, list[Path]] = {}
-    for path in used:
-        inner.setdefault(path[0], []).append(path[1:])
     rest = dict(members)
-    for name, paths in inner.items():
+    for name, paths in _inner_paths(used).items():
         if () in paths:
             rest.pop(name, None)
         elif name in rest:
@@ -299,3 +295,24 @@ def _without(members: MappingType[str, Raw], used: list[Path]) -> dict[str, Raw]
             else:
                 del rest[name]
     return rest
+
+
+def _without_values(members: dict[str, Any], used: list[Path]) -> dict[str, Any]:
+    """The same with values; ``members`` itself is changed."""
+    for path in used:
+        if len(path) == 1:
+            members.pop(path[0], None)
+    deep = [path for path in used if len(path) > 1]
+    for name, paths in _inner_paths(deep).items():
+        if name in members:
+            left = _without_values(members[name], paths)
+            if not left:
+                del members[name]
+    return members
+
+
+def _inner_paths(used: list[Path]) -> dict[str, list[Path]]:
+    inner: dict[str, list[Path]] = {}
+    for path in used:
+        inner.setdefault(path[0], []).append(path[1:])
+    return inner

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from tallystick.event import times
-from tallystick.transforms.expressions import Scope, split_path, text_at
+from tallystick.transforms.expressions import Roots, Scope, split_path, text_at
 
 MISSING = "time_missing"
 _CLAIM_MAX = 64
@@ -27,11 +27,12 @@ class TimeRule:
     size); ``zone = "UTC"`` says that the product's times without an offset are UTC; ``required`` flags a record without time.
     """
 
-    def __init__(self, table: Mapping[str, Any]) -> None:
+    def __init__(self, table: Mapping[str, Any], roots: Roots) -> None:
         specs = [{"path": spec} if isinstance(spec, str) else spec for spec in table.get("from", [])]
-        self._candidates = [(split_path(spec["path"]), spec.get("unit")) for spec in specs]
+        candidates = [(split_path(spec["path"]), spec.get("unit")) for spec in specs]
+        self._candidates = [(path, unit) for path, unit in candidates if roots.may_have(path)]
         self._is_utc = table.get("zone") == "UTC"
-        self._is_required = table.get("required", False)
+        self.is_required = table.get("required", False)
 
     def read(self, scope: Scope) -> tuple[str | UnsetType, tuple[str, ...]]:
         """The canonical time, or UNSET for the time of receipt, and the flags."""
@@ -50,7 +51,7 @@ class TimeRule:
             return parsed.text, flags
         if claimed is not None:
             return UNSET, (times.INVALID, times.CLAIMED + claimed[:_CLAIM_MAX])
-        return UNSET, (MISSING,) if self._is_required else ()
+        return UNSET, (MISSING,) if self.is_required else ()
 
 
 def _parse_number(text: str, unit: str | None) -> times.ParsedTime | None:

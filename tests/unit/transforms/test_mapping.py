@@ -6,13 +6,18 @@ import json
 import tomllib
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tallystick.errors import ConfigError
 from tallystick.event import Event, Source
 from tallystick.event.codec import Stamp, encode_lines
 from tallystick.transforms import Mapping, MapResult, load_mappings
+from tallystick.transforms.expressions import Scope
 from tallystick.transforms.mapping import RAW_BYTES_MAX
+from tallystick.transforms.rules import KEPT_MAX, RuleBook
 
 RECEIVED = "2026-03-04T10:00:00.000000Z"
 SMALL = """
@@ -254,3 +259,48 @@ def test_wrong_files_are_refused(more: str) -> None:
     """A mistake in a mapping file is found when it is compiled."""
     with pytest.raises((ConfigError, tomllib.TOMLDecodeError)):
         mapping(more)
+
+
+_NAMES = ("action", "actor", "user", "user_id", "id", "name", "timestamp", "ip", "outcome", "status", "old_role", "role", "x")
+_TEXTS = st.sampled_from(["u_1", "", "ok", "denied", "192.0.2.1", "a.b", "2026-03-04T10:00:00Z", "1772618400", "\u00e9", "<"])
+_SIMPLE = st.one_of(_TEXTS, st.none(), st.booleans(), st.integers(-9, 2_000_000_000), st.sampled_from([0.5, 1e30, 1772618400.5]))
+_INNER = st.dictionaries(st.sampled_from(_NAMES), _SIMPLE, max_size=3)
+_VALUES = st.one_of(_SIMPLE, _INNER, st.lists(_SIMPLE, max_size=2))
+
+
+@given(record=st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=8), is_ascii=st.booleans(), blanks=st.booleans())
+@pytest.mark.parametrize("name", ["generic", "github_audit"])
+def test_the_short_way_and_the_long_way_agree(name: str, record: dict[str, Any], is_ascii: bool, blanks: bool) -> None:
+    """Whichever way a record takes, and whichever set of rules, the event is the same."""
+    made = load_mappings()[name]
+    text = json.dumps(record, ensure_ascii=is_ascii, separators=None if blanks else (",", ":")).encode()
+    short = made.map(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tallystick.transforms.mapping.read_plain", lambda text, depth_max: None)
+        patch.setattr(type(made._rules), "of", lambda book, members: book.general)
+        long = made.map(text)
+    assert [unsealed(event) for event in short.events] == [unsealed(event) for event in long.events]
+    assert (short.contents, short.problems) == (long.contents, long.problems)
+
+
+def unsealed(event: Event) -> dict[str, Any]:
+    """The event as values, without what is made anew for every line."""
+    members: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(event))
+    return members
+
+
+def test_records_of_ever_other_members_do_not_fill_the_memory() -> None:
+    """Past the bound the general rules serve, and after a while the kept sets begin anew."""
+    spec = {
+        "name": "wide",
+        "envelope": {"action": [*(f"m{number}" for number in range(12)), {"const": "a"}]},
+        "actor": {"type": {"const": "system"}, "id": {"const": "x"}},
+    }
+    book = RuleBook(spec)
+    for number in range(2**12):
+        members = {f"m{bit}": "v" for bit in range(12) if number >> bit & 1}
+        assert book.of(members).fill(Scope(members, {})).action == ("v" if members else "a")
+    assert len(book._by_known) == KEPT_MAX
+    long_names = {"x" * 2_000: 1}
+    book.of(long_names)
+    assert (*long_names, int) not in book._by_shape
