@@ -162,6 +162,10 @@ class Catalog:
         """The current chunks of a tenant, in index order."""
         return self.view(handle, window).chunks
 
+    def counted(self) -> set[str]:
+        """Names of the current chunks of all tenants."""
+        return {row.name for handle in self.marks() for row in self.chunks(handle)}
+
     def chunk(self, chunk_id: bytes) -> ChunkRow | None:
         """One chunk, also when it is replaced and not yet deleted."""
         with self._reading() as connection:

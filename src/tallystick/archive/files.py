@@ -28,8 +28,11 @@ class ChunkFiles:
 
     def names(self) -> Iterator[str]:
         """Every chunk that lies there or that the catalog counts on, sorted."""
-        counted = {row.name for handle in self._catalog.marks() for row in self._catalog.chunks(handle)}
-        yield from sorted(counted.union(self._list("*.parquet")))
+        yield from sorted(self.counted().union(self._list("*.parquet")))
+
+    def counted(self) -> set[str]:
+        """The chunks that the catalog counts on."""
+        return self._catalog.counted()
 
     def digest(self, name: str) -> tuple[int, str]:
         """Size in bytes and hexadecimal SHA-256 of a chunk. Raises NotFoundError."""

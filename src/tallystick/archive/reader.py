@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from tallystick.archive.catalog import Catalog, ChunkRow, Window
 from tallystick.archive.chunk import chunk_key, open_chunk, parse_name, read_columns, unreadable
@@ -28,6 +29,7 @@ from tallystick.errors import IntegrityError, NotFoundError
 from tallystick.privacy.keys import KeyStore
 
 _FETCHED_BYTES_MAX = 64 << 20
+_LINES_BATCH = 1_024  # lines of ordinary length, decompressed: less than a core's second cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +141,11 @@ class ChunkSource:
 
     def names(self) -> Iterator[str]:
         """Every chunk that the store holds or the catalog counts on, sorted."""
-        names = {name for name in self._store.list() if name.endswith(".parquet")}
-        if self._catalog is not None:
-            names.update(row.name for handle in self._catalog.marks() for row in self._catalog.chunks(handle))
-        yield from sorted(names)
+        yield from sorted(self.counted().union(name for name in self._store.list() if name.endswith(".parquet")))
+
+    def counted(self) -> set[str]:
+        """The chunks that the catalog counts on."""
+        return set() if self._catalog is None else self._catalog.counted()
 
     def get(self, name: str) -> bytes:
         """An object's bytes as stored. Raises NotFoundError."""
@@ -153,12 +156,17 @@ class ChunkSource:
         data = self._store.get(name)
         return len(data), hashlib.sha256(data).hexdigest()
 
-    def lines(self, name: str) -> Iterator[tuple[list[int], list[bytes]]]:
-        """(indexes, lines) of a chunk's row groups, ascending. Raises NotFoundError, IntegrityError."""
-        file = self.open_chunk(name)
-        for group in range(file.num_row_groups):
-            table = _read_group(file, group, ["index", "line"], name)
-            yield table.column("index").to_pylist(), table.column("line").to_pylist()
+    def lines(self, name: str) -> Iterator[tuple[Sequence[int], list[bytes]]]:
+        """(indexes, lines) of a chunk, ascending, in batches that a core's cache holds. Raises NotFoundError, IntegrityError."""
+        batches = self.open_chunk(name).iter_batches(_LINES_BATCH, columns=["index", "line"])
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowException) as error:
+                raise unreadable(name, error) from error
+            if batch is None:
+                return
+            yield _as_range(batch.column("index").to_numpy()), batch.column("line").to_pylist()
 
     def open_chunk(self, name: str, data: bytes | None = None) -> pq.ParquetFile:
         """A chunk by its name alone; ``data`` are its bytes when the caller has them."""
@@ -203,6 +211,15 @@ def _read_group(file: pq.ParquetFile, group: int, columns: Sequence[str] | None,
         return file.read_row_group(group, columns=list(columns) if columns is not None else None)
     except (OSError, pa.ArrowException) as error:
         raise unreadable(place, error) from error
+
+
+def _as_range(indexes: NDArray[np.int64]) -> Sequence[int]:
+    """A range where every index follows the one before, as in most chunks; a list otherwise."""
+    first, last = int(indexes[0]), int(indexes[-1])
+    if last - first == len(indexes) - 1 and bool((np.diff(indexes) == 1).all()):
+        return range(first, last + 1)
+    numbers: list[int] = indexes.tolist()
+    return numbers
 
 
 def _index_range(file: pq.ParquetFile, group: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import enum
 import struct
+import threading
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,7 @@ HEADER_BYTES: Final = _HEADER.size
 FRAME_BYTES_MIN: Final = HEADER_BYTES + TAG_BYTES
 _LENGTH_MIN = FRAME_BYTES_MIN - _PREFIX_BYTES
 _LENGTH_MAX = FRAME_BYTES_MAX - _PREFIX_BYTES
+_of_thread = threading.local()
 
 
 class FrameType(enum.IntEnum):
@@ -138,10 +140,18 @@ class Frame:
         return f"segment {self.segment.hex()}, offset {self.offset}"
 
     def _split(self, compressed: bytes) -> list[bytes]:
-        lines = zstandard.ZstdDecompressor().decompress(compressed).split(b"\n")
+        lines = _decompressor().decompress(compressed).split(b"\n")
         if len(lines) != self.count and self.type not in (FrameType.MARK, FrameType.LOST):
             raise IntegrityError(f"a frame of {self.count} entries holds {len(lines)}", place=self.place)
         return lines
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's own: making one costs more than a small frame's content, and two threads cannot share one."""
+    found: zstandard.ZstdDecompressor | None = getattr(_of_thread, "decompressor", None)
+    if found is None:
+        found = _of_thread.decompressor = zstandard.ZstdDecompressor()
+    return found
 
 
 def events_payload(section: bytes, compressed: bytes) -> bytes:

@@ -108,6 +108,9 @@ class NoChunks:
     def names(self) -> Iterator[str]:
         return iter(())
 
+    def counted(self) -> set[str]:
+        return set()
+
     def digest(self, name: str) -> tuple[int, str]:
         raise AssertionError(name)
 

@@ -34,6 +34,8 @@ class MemoryArchive:
         self.chunks: dict[str, bytes] = {}
         self.indexes: dict[str, Sequence[int]] = {}
         self.notes: dict[str, bytes] = {}
+        self.current: list[str] = []
+        self.opened: list[str] = []
 
     def add(self, indexes: Sequence[int], lines: Sequence[bytes], replaces: tuple[str, ...] = ()) -> str:
         number = len(self.notes)
@@ -54,12 +56,16 @@ class MemoryArchive:
     def names(self) -> Iterator[str]:
         return iter(list(self.chunks))
 
+    def counted(self) -> set[str]:
+        return set(self.current)
+
     def digest(self, name: str) -> tuple[int, str]:
         if name not in self.chunks:
             raise NotFoundError("no such object", place=name)
         return len(self.chunks[name]), hashlib.sha256(self.chunks[name]).hexdigest()
 
     def lines(self, name: str) -> Iterator[tuple[Sequence[int], Sequence[bytes]]]:
+        self.opened.append(name)
         yield self.indexes[name], self.chunks[name].split(b"\n")
 
 
@@ -231,6 +237,63 @@ def test_replaced_chunks_may_be_gone(sealed: tuple[Installation, str, list[bytes
     for name in old:
         del archive.chunks[name]
     assert installation.verify(chunks=archive, journal=EmptyJournal()).status == 0
+
+
+def test_replaced_chunks_are_opened_only_when_the_merged_one_does_not_hold(
+    sealed: tuple[Installation, str, list[bytes]],
+) -> None:
+    """While old chunks wait for their deletion their bytes are checked; their lines only where the merged chunk fails or is short."""
+    installation, handle, made = sealed
+    archive = MemoryArchive(installation, handle)
+    old = [archive.add(range(350), made[:350]), archive.add(range(350, 700), made[350:])]
+    middle = archive.add(range(350), made[:350], (f"{0:032x}",))
+    merged = archive.add(range(700), made, (f"{1:032x}", f"{2:032x}"))
+    assert installation.verify(chunks=archive, journal=EmptyJournal()).status == 0
+    assert archive.opened == [merged], "also what the merged chunk replaces at second hand stays shut"
+    archive.chunks[old[1]] += b"x"
+    assert found(installation, chunks=archive, journal=EmptyJournal()) == [
+        ("a chunk with the indexes 350 to 699 is not the one its manifest names", old[1])
+    ]
+    archive.chunks[old[1]] = archive.chunks[old[1]][:-1]
+    archive.chunks[merged] += b"x"
+    archive.opened.clear()
+    problems = found(installation, chunks=archive, journal=EmptyJournal())
+    assert [place for _, place in problems] == [merged], "the old chunks still have every line"
+    assert sorted(archive.opened) == sorted([middle, old[1]])
+    archive.notes.pop(merged)
+    archive.chunks.pop(merged)
+    archive.opened.clear()
+    archive.add(range(350, 699), made[350:699], (f"{1:032x}",))
+    assert installation.verify(chunks=archive, journal=EmptyJournal()).status == 0
+    assert old[1] in archive.opened, "a merged chunk that leaves out a line does not stand for the old one"
+
+
+def test_what_the_catalog_counts_on_is_opened_whatever_a_manifest_says(sealed: tuple[Installation, str, list[bytes]]) -> None:
+    """A forged chunk that is still read is found, although a signed manifest says that it was replaced; also in a ring of such."""
+    installation, handle, made = sealed
+    archive = MemoryArchive(installation, handle)
+    forged = archive.add(range(700), [b"{}", *made[1:]], (f"{1:032x}",))
+    archive.add(range(700), made, (f"{0:032x}",))
+    archive.current = [forged]
+    assert found(installation, chunks=archive) == [
+        (f"the line of index 0 is not the one in the tree of {event_origin(SERVER, handle)}", forged)
+    ]
+
+
+def test_a_wrong_line_among_small_frames_is_named(installation: Installation, lines: Lines) -> None:
+    """Small frames are checked together; one whose line is not its leaf is still named, with its index, and it alone."""
+    made = lines(40)
+    for line in made:
+        handle = installation.write("acme", [line])
+    installation.seal()
+    installation.close_journal()
+    assert installation.verify().events == 40
+    path = installation.data_dir / "trees" / handle / "level-0"
+    flip(path, 32 * 17)
+    problems = found(installation)
+    assert [message for message, place in problems if place.startswith("segment ")] == [
+        f"the line of index 17 is not the one in the tree of {event_origin(SERVER, handle)}"
+    ]
 
 
 def test_a_chunk_with_another_line_is_found_although_signed(sealed: tuple[Installation, str, list[bytes]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -24,6 +25,9 @@ class ChunkSource(Protocol):
     def names(self) -> Iterator[str]:
         """Every chunk that the store or the catalog lists."""
 
+    def counted(self) -> set[str]:
+        """Those that the catalog counts on: what searches read."""
+
     def digest(self, name: str) -> tuple[int, str]:
         """Size in bytes and hexadecimal SHA-256 of a chunk as stored. Raises NotFoundError when it is not there."""
 
@@ -41,6 +45,13 @@ class EventTree:
         self.seen = bytearray(self.size)
         self.beyond = 0
 
+    def holds(self, first: int, lines: Sequence[bytes]) -> bool:
+        """True when ``lines`` are the leaves from ``first`` on, all under the head; otherwise nothing is noted, and `check` says more."""
+        if not lines or first + len(lines) > self.size or event_hashes(lines) != self.tree.hashes(0, first, len(lines)):
+            return False
+        self.seen[first : first + len(lines)] = b"\x01" * len(lines)
+        return True
+
     def check(self, indexes: Sequence[int] | range, lines: Sequence[bytes], source: str, report: Report) -> None:
         """Compare ``lines`` with the leaves at ``indexes`` (ascending). Leaves under no head yet are only counted."""
         if not lines:
@@ -54,7 +65,7 @@ class EventTree:
         first, last = indexes[0], indexes[-1]
         made = event_hashes(lines)
         stored = self.tree.hashes(0, first, last - first + 1)
-        if len(made) == len(stored) and made == stored:
+        if made == stored:
             self.seen[first : last + 1] = b"\x01" * len(lines)
             return
         wrong = []
@@ -81,33 +92,79 @@ class EventTree:
 def check_chunks(
     source: ChunkSource, trees: dict[str, EventTree], keys: Sequence[VerifierKey], report: Report, *, is_open: bool = True
 ) -> int:
-    """Manifests, chunks as stored, and (``is_open``) every line in them. Returns the number of chunks that hold. Adds problems."""
-    names = set(source.names())
-    manifests = _read_manifests(source, keys, report)
-    for name in sorted(names - set(manifests)):
-        _check_orphan(source, name, report)
-    replaced = {chunk_id for manifest in manifests.values() for chunk_id in manifest.replaces}
-    waiting, good = sorted(manifests.items(), reverse=True), 0
-    while waiting:
-        name, manifest = waiting.pop()
-        before = len(report.problems)
-        try:
-            size, digest = source.digest(name)
-        except NotFoundError as error:
-            if manifest.chunk_id not in replaced:  # perhaps merged since the manifests were listed
-                fresh = {key: value for key, value in _read_manifests(source, keys, report).items() if key not in manifests}
-                manifests |= fresh
-                waiting += fresh.items()
-                replaced |= {chunk_id for value in fresh.values() for chunk_id in value.replaces}
-            if manifest.chunk_id not in replaced:
-                report.fail(f"a chunk with the indexes {manifest.first} to {manifest.last} is missing: {error.message}", name)
-            continue
-        if (size, digest) != (manifest.size, manifest.sha256):
-            report.fail(f"a chunk with the indexes {manifest.first} to {manifest.last} is not the one its manifest names", name)
-        elif is_open:
-            _check_chunk(source, manifest, trees, report)
-        good += len(report.problems) == before
-    return good
+    """Manifests, chunks as stored, and (``is_open``) the lines in them. Returns the number of chunks that hold. Adds problems."""
+    return _ChunkCheck(source, trees, keys, report, is_open).run()
+
+
+class _ChunkCheck:
+    """All chunks, the merged ones before those they replace.
+
+    A chunk that was merged into another stays a while for the searches that run. Its bytes are held against its manifest; its
+    lines are read only when the catalog counts on it, or the merged chunk does not hold or leaves out a part of it.
+    """
+
+    def __init__(
+        self, source: ChunkSource, trees: dict[str, EventTree], keys: Sequence[VerifierKey], report: Report, is_open: bool
+    ) -> None:
+        self._source = source
+        self._trees = trees
+        self._keys = keys
+        self._report = report
+        self._is_open = is_open
+        self._counted = source.counted()
+        self._manifests: dict[str, Manifest] = {}
+        self._heirs: dict[str, Manifest] = {}
+        self._held: set[str] = set()
+
+    def run(self) -> int:
+        names = set(self._source.names())
+        waiting = self._learn()
+        for name in sorted(names - set(self._manifests)):
+            _check_orphan(self._source, name, self._report)
+        while waiting:
+            name = waiting.pop(0)
+            before = len(self._report.problems)
+            manifest = self._manifests[name]
+            try:
+                size, digest = self._source.digest(name)
+            except NotFoundError as error:
+                if manifest.chunk_id not in self._heirs:  # perhaps merged since the manifests were listed
+                    waiting += self._learn()
+                if manifest.chunk_id not in self._heirs:
+                    self._fail(manifest, f"is missing: {error.message}")
+                continue
+            if (size, digest) != (manifest.size, manifest.sha256):
+                self._fail(manifest, "is not the one its manifest names")
+            elif self._is_open and not self._is_covered(manifest):
+                _check_chunk(self._source, manifest, self._trees, self._report)
+            if len(self._report.problems) == before:
+                self._held.add(manifest.chunk_id)
+        return len(self._held)
+
+    def _learn(self) -> list[str]:
+        """Read the manifests that are new; the names of their chunks, in the order in which they are to be checked."""
+        found = _read_manifests(self._source, self._keys, self._report)
+        fresh = {name: manifest for name, manifest in found.items() if name not in self._manifests}
+        self._manifests |= fresh
+        self._heirs |= {chunk_id: manifest for manifest in fresh.values() for chunk_id in manifest.replaces}
+        return sorted(fresh, key=lambda name: (self._merges_since(fresh[name]), name))
+
+    def _merges_since(self, manifest: Manifest) -> int:
+        """How many merges a chunk is behind: 0 for one in force. Bounded, as manifests may name each other in a ring."""
+        count = 0
+        while manifest.chunk_id in self._heirs and count <= len(self._heirs):
+            manifest, count = self._heirs[manifest.chunk_id], count + 1
+        return count
+
+    def _is_covered(self, manifest: Manifest) -> bool:
+        """True when the chunk that this one was merged into holds, and nothing reads this one any more."""
+        heir = self._heirs.get(manifest.chunk_id)
+        if heir is None or heir.chunk_id not in self._held or manifest.object in self._counted:
+            return False
+        return heir.origin == manifest.origin and heir.first <= manifest.first <= manifest.last <= heir.last
+
+    def _fail(self, manifest: Manifest, what: str) -> None:
+        self._report.fail(f"a chunk with the indexes {manifest.first} to {manifest.last} {what}", manifest.object)
 
 
 def _check_orphan(source: ChunkSource, name: str, report: Report) -> None:
@@ -141,11 +198,11 @@ def _check_chunk(source: ChunkSource, manifest: Manifest, trees: dict[str, Event
     if tree is None:
         report.fail(f"a chunk belongs to a log without a head: {manifest.origin}", manifest.object)
         return
-    indexes: list[int] = []
+    indexes = array("Q")
     try:
         for batch, lines in source.lines(manifest.object):
             tree.check(batch, lines, manifest.object, report)
-            indexes += batch
+            indexes.extend(batch)
     except IntegrityError as error:
         report.fail(f"a chunk does not open: {error.message}", manifest.object)
         return
