@@ -8,7 +8,8 @@ import pytest
 
 from support.sample_oracle import ORACLES, SAMPLES, expected, observed, samples
 from tallystick.event import Source
-from tallystick.event.codec import Stamp, decode_line, encode_lines
+from tallystick.event.codec import decode_line, encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.event.strict import check_strict
 from tallystick.transforms import load_mappings
 

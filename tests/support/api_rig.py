@@ -25,7 +25,8 @@ from tallystick.config import Config, load_config
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.errors import NotAcceptingError
 from tallystick.event import Source
-from tallystick.event.codec import EventReader, Stamp, encode_lines
+from tallystick.event.codec import EventReader, encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.evidence.heads import Heads
 from tallystick.evidence.note import vkey

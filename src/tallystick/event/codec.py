@@ -23,22 +23,19 @@ faults are located in at most `_LOCATE_BYTES` of refused records a body; the oth
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw
 
 from tallystick.errors import EventInvalidError, EventTooLargeError
-from tallystick.event import strict, times
-from tallystick.event.entropy import random_piece
-from tallystick.event.fields import Incoming, change_values, check_fields, explain, settle_fields
-from tallystick.event.ids import IdMaker
-from tallystick.event.model import Event, Ingest, Source
+from tallystick.event import strict
+from tallystick.event.fields import Incoming, Settled, change_values, check_fields, explain, settle_fields
+from tallystick.event.model import Event
+from tallystick.event.stamp import Stamp, set_server_fields, splice_lines
 
 Shape = Literal["object", "array", "ndjson"]
 
@@ -57,7 +54,6 @@ _COMMAS_PER_EVENT = 20
 _FOUR_DIGITS = re.compile(rb"[0-9]{4}")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
-_FEW = 2  # events whose salts one random piece holds
 _decode_event = msgspec.json.Decoder(Incoming).decode
 _decode_line = msgspec.json.Decoder(Event).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
@@ -92,12 +88,14 @@ class ReadBatch:
 
     ``contents`` are the ``records`` as sent, compacted; ``lines`` count from 1 (in an array, its elements); ``rejected`` are
     the bytes of the records that are no events. A fault of the whole body is one error with the body as its record.
+    ``said`` are the events in canonical form before anything is added to them; shorter than ``events`` when not known of all.
     """
 
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    said: list[bytes] = field(default_factory=list)
     errors: list[EventInvalidError] = field(default_factory=list)
     rejected: list[bytes] = field(default_factory=list)
     rejected_bytes: int = 0
@@ -112,27 +110,6 @@ class ReadBatch:
         self.errors.append(error)
         self.rejected.append(record)
         self.rejected_bytes += len(record)
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What the server says about every event of one batch.
-
-    ``received_at`` is canonical (`times.format_utc`), one clock reading for the batch; ``config`` is the hash of the
-    configuration; ``ids`` makes the missing ids, and its ``prefix`` tells them from the sender's.
-    """
-
-    tenant: str
-    received_at: str
-    source: Source
-    mapping: str | None = None
-    retention_class: str = "standard"
-    config: str = ""
-    ids: IdMaker = field(init=False)
-
-    def __post_init__(self) -> None:
-        now_ms = int(datetime.fromisoformat(self.received_at).timestamp() * 1000)
-        object.__setattr__(self, "ids", IdMaker(now_ms))
 
 
 class EventReader:
@@ -164,28 +141,30 @@ class EventReader:
 
     def _read_part(self, records: list[bytes], lines: Sequence[int], batch: ReadBatch) -> None:
         contents = records
-        events = self._read_fast(records)
-        if events is None:
+        found = self._read_fast(records)
+        if found is None:
             try:
                 contents = list(map(strict.compact, records))
             except _SYNTAX:
                 return self._read_each(records, lines, batch)
-            events = (self._read_fast(contents) if contents != records else None) or self._read_escaped(contents)
-        if events is None:
+            found = (self._read_fast(contents) if contents != records else None) or self._read_escaped(contents)
+        if found is None:
             return self._read_each(records, lines, batch)
+        events, said = found
         batch.events += events
+        batch.said += said
         batch.contents += contents
         batch.records += records
         batch.lines += lines
         return None
 
-    def _read_escaped(self, records: list[bytes]) -> list[Event] | None:
+    def _read_escaped(self, records: list[bytes]) -> tuple[list[Incoming], list[bytes]] | None:
         """The same for records with escapes that were not needed: what is strict without them is strict with them."""
         plain = list(map(strict.unescape, records))
         if plain == records or max(map(len, records)) > self.limits.event_bytes or self._read_fast(plain) is None:
             return None
         events = list(map(_decode_event, records))
-        return list(events) if settle_fields(events) else None
+        return (events, []) if settle_fields(events) is not Settled.FAULT else None
 
     def _split(self, body: bytes, shape: Shape) -> tuple[list[bytes], Sequence[int]]:
         """The records of a body and their numbers. Raises EventInvalidError when the body as a whole is at fault."""
@@ -210,8 +189,8 @@ class EventReader:
         message = f"more than {self.limits.events} events in one body; send smaller batches"
         return EventInvalidError(message, code="too_many_events")
 
-    def _read_fast(self, records: list[bytes]) -> list[Event] | None:
-        """The events of records that are compact, strict and valid; None when at least one is not surely so."""
+    def _read_fast(self, records: list[bytes]) -> tuple[list[Incoming], list[bytes]] | None:
+        """Events, and what was said, of records that are compact, strict and valid; None when at least one is not surely so."""
         if max(map(len, records)) > self.limits.event_bytes:
             return None
         try:
@@ -223,9 +202,12 @@ class EventReader:
             return None
         if b"\\" in encoded and b"\\u0000" in encoded:
             return None
-        if not self._raws_are_strict(events, records) or not settle_fields(events):
+        if not self._raws_are_strict(events, records):
             return None
-        return list(events)
+        settled = settle_fields(events)
+        if settled is Settled.FAULT:
+            return None
+        return events, encoded[:-1].split(b"\n") if settled is Settled.AS_SAID else []
 
     def _raws_are_strict(self, events: list[Incoming], records: list[bytes]) -> bool:
         metadata = [event.metadata for event in events if event.metadata is not UNSET]
@@ -276,14 +258,19 @@ class EventReader:
         return event, content
 
 
-def encode_lines(events: Sequence[Event], stamp: Stamp, limits: EventLimits | None = None) -> list[bytes]:
+def encode_lines(
+    events: Sequence[Event], stamp: Stamp, limits: EventLimits | None = None, said: Sequence[bytes] = ()
+) -> list[bytes]:
     """Set the server fields and give the canonical lines, in order. Raises EventTooLargeError, naming the positions.
 
+    ``said``: `ReadBatch.said` of the same events, when nothing was changed in them since; saves encoding them again.
     May be called again with the events that are left: fields are set anew, flags and ids stay.
     """
     bound = limits or Limits()
-    _set_server_fields(events, stamp)
-    lines = list(map(_encode, events))
+    lines = splice_lines(events, said, stamp) if said else None
+    if lines is None:
+        set_server_fields(events, stamp)
+        lines = list(map(_encode, events))
     if lines and max(map(len, lines)) > bound.event_bytes:
         positions = [place for place, line in enumerate(lines) if len(line) > bound.event_bytes]
         raise EventTooLargeError(_too_large(len(lines[positions[0]]), bound), positions=positions)
@@ -335,54 +322,6 @@ def _not_json(text: bytes, depth: int, *, locate: bool) -> EventInvalidError:
     except EventInvalidError as error:
         return error
     return EventInvalidError("the body is not an array of events", code="event_not_object")
-
-
-def _set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
-    unnamed = [event for event in events if event.id is UNSET]
-    for event, made in zip(unnamed, stamp.ids.make(len(unnamed)), strict=True):
-        event.id = made
-    tenant, received_at, source = stamp.tenant, stamp.received_at, stamp.source
-    mapping, class_, config = stamp.mapping or UNSET, stamp.retention_class, stamp.config
-    salts = random_piece().hex() if len(events) <= _FEW else os.urandom(8 * len(events)).hex()
-    start = 0
-    for event in events:
-        event.v = 1
-        event.tenant = tenant
-        event.received_at = received_at
-        event.source = source
-        if event.occurred_at is UNSET:
-            event.occurred_at = received_at
-        if event.outcome is UNSET:
-            event.outcome = "unknown"
-        salt = salts[start : start + 16]
-        start += 16
-        ingest = event.ingest
-        if ingest is UNSET:
-            event.ingest = Ingest(mapping=mapping, class_=class_, config=config, salt=salt)
-        else:
-            ingest.mapping = mapping if ingest.mapping is UNSET else ingest.mapping
-            ingest.class_, ingest.config, ingest.salt = class_, config, salt
-    _flag_implausible(events, received_at)
-
-
-def _flag_implausible(events: Sequence[Event], received_at: str) -> None:
-    """Canonical times compare as text, so one minimum and one maximum clear a whole batch."""
-    claimed: list[str] = [event.occurred_at for event in events]  # type: ignore[misc]
-    latest = times.horizon(received_at)
-    if not claimed or (min(claimed) >= times.EARLIEST and max(claimed) <= latest):
-        return
-    for event, text in zip(events, claimed, strict=True):
-        if not times.EARLIEST <= text <= latest:
-            add_flag(event, times.IMPLAUSIBLE)
-
-
-def add_flag(event: Event, flag: str) -> None:
-    """Put ``flag`` into ``ingest.flags``, once."""
-    if event.ingest is UNSET:
-        event.ingest = Ingest()
-    flags = [] if event.ingest.flags is UNSET else event.ingest.flags
-    if flag not in flags:
-        event.ingest.flags = [*flags, flag]
 
 
 def _is_shallow(joined: bytes, levels: int) -> bool:

@@ -14,6 +14,7 @@ text, and patterns are left out, because one regular expression over all ids of 
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Sequence
 
@@ -52,24 +53,34 @@ class Incoming(Event, kw_only=True):
     sealed: UnsetType = UNSET
 
 
-def settle_fields(events: Sequence[Incoming]) -> bool:
-    """Check and normalise the fields of a batch in place; False when one is at fault (`check_fields` says which)."""
+class Settled(enum.Enum):
+    """What `settle_fields` found: an event at fault, events that had to be changed, or all as they were said."""
+
+    FAULT = enum.auto()
+    CHANGED = enum.auto()
+    AS_SAID = enum.auto()
+
+
+def settle_fields(events: Sequence[Incoming]) -> Settled:
+    """Check and normalise the fields of a batch in place. At a FAULT `check_fields` says which event's, and what."""
     ids = [event.id for event in events if event.id is not UNSET]
     if ids:
         joined = "\n".join(ids) + "\n"
         if joined.count("\n") != len(ids) or _IDS.fullmatch(joined) is None:
-            return False
+            return Settled.FAULT
     if not all(map(ACTION.fullmatch, {event.action for event in events})):
-        return False
+        return Settled.FAULT
     if not all(tenant is UNSET or TENANT.fullmatch(tenant) for tenant in {event.tenant for event in events}):
-        return False
+        return Settled.FAULT
     if any(not change.path.startswith("/") or "~" in change.path for change in _changes(events)):
-        return False
-    for event in [event for event in events if type(event.actor) is str]:
+        return Settled.FAULT
+    named = [event for event in events if type(event.actor) is str]
+    for event in named:
         if not event.actor:
-            return False
+            return Settled.FAULT
         event.actor = Actor(type="user", id=str(event.actor))
-    return _settle_times([event for event in events if event.occurred_at is not UNSET])
+    times_settled = _settle_times([event for event in events if event.occurred_at is not UNSET])
+    return Settled.CHANGED if named and times_settled is Settled.AS_SAID else times_settled
 
 
 def check_fields(event: Incoming) -> None:
@@ -89,7 +100,7 @@ def check_fields(event: Incoming) -> None:
         if not event.actor:
             raise _invalid("/actor", "must not be empty")
         event.actor = Actor(type="user", id=event.actor)
-    if event.occurred_at is not UNSET and not _settle_times([event]):
+    if event.occurred_at is not UNSET and _settle_times([event]) is Settled.FAULT:
         raise _invalid("/occurred_at", "must be an RFC 3339 time, as in 2026-03-04T10:00:00Z")
 
 
@@ -122,25 +133,26 @@ def _changes(events: Sequence[Event]) -> list[Change]:
     return [change for event in events if event.changes is not UNSET for change in event.changes]
 
 
-def _settle_times(events: Sequence[Event]) -> bool:
+def _settle_times(events: Sequence[Event]) -> Settled:
     """Bring ``occurred_at`` of events that have one to the canonical form; odd ones get flags."""
     if not events:
-        return True
+        return Settled.AS_SAID
     claimed: list[str] = [event.occurred_at for event in events]  # type: ignore[misc]
     settled = times.normalize(claimed)
+    if settled is claimed:
+        return Settled.AS_SAID
     if settled is not None:
-        if settled is not claimed:
-            for event, text in zip(events, settled, strict=True):
-                event.occurred_at = text
-        return True
+        for event, text in zip(events, settled, strict=True):
+            event.occurred_at = text
+        return Settled.CHANGED
     for event, text in zip(events, claimed, strict=True):
         parsed = times.parse_time(text)
         if parsed is None:
-            return False
+            return Settled.FAULT
         event.occurred_at = UNSET if parsed.text is None else parsed.text
         if parsed.flags:
             event.ingest = Ingest(flags=list(parsed.flags))
-    return True
+    return Settled.CHANGED
 
 
 def _pointer(path: str | None) -> str:

@@ -33,7 +33,7 @@ CLAIMED = "time_claimed:"
 
 EARLIEST = "1970-01-01T00:00:00.000000Z"
 _AHEAD_MAX = timedelta(hours=24)
-_LENGTH = 27
+LENGTH = 27
 
 _SHAPE = re.compile(
     r"(?P<year>-?\d{1,6})-(?P<month>\d{1,2})-(?P<day>\d{1,2})"
@@ -111,7 +111,7 @@ def normalize(texts: list[str]) -> list[str] | None:
     if joined.count("T") != len(texts) or joined.count("Z") != len(texts):
         return None
     lengths = set(map(len, texts))
-    if lengths == {_LENGTH}:
+    if lengths == {LENGTH}:
         return texts
     if not lengths <= _TAILS.keys():
         return None

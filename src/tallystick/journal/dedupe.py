@@ -80,6 +80,8 @@ class Claim:
         """Of the new events with an id of their sender: places among the new ones, id digests, content digests."""
         if len(self.new) == len(self.id_digests) and None not in self.id_digests:
             return range(len(self.new)), self.id_digests, self.content_digests  # type: ignore[return-value]
+        if self.id_digests.count(None) == len(self.id_digests):
+            return (), (), ()
         places, ids, contents = [], [], []
         for place, position in enumerate(self.new):
             digest, content = self.id_digests[position], self.content_digests[position]

@@ -28,7 +28,8 @@ from tallystick.errors import (
     NotFoundError,
 )
 from tallystick.event import Source
-from tallystick.event.codec import EventReader, ReadBatch, Shape, Stamp, encode_lines
+from tallystick.event.codec import EventReader, ReadBatch, Shape, encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
@@ -142,6 +143,7 @@ class IntakeService:
     def take(self, draft: Draft, batch: ReadBatch) -> None:
         """Put what was read into the draft. Raises InvalidBatchError when the mode or the number of events refuses it."""
         draft.events, draft.contents, draft.records, draft.lines = batch.events, batch.contents, batch.records, batch.lines
+        draft.said = batch.said
         draft.bad += [Bad(error.line, error, record) for error, record in zip(batch.errors, batch.rejected, strict=True)]
         # A body of too many events is no record to keep: whoever sent it can send it in parts.
         if draft.bad and (draft.on_invalid == "reject" or draft.bad[0].error.code == TOO_MANY_EVENTS):
@@ -228,7 +230,7 @@ class IntakeService:
             self._check_tenant(draft, name)
         if len(distinct) == 1:
             tenant = self.tenant(names[0])
-            return [Part(tenant, range(len(names)), draft.events, draft.contents)]
+            return [Part(tenant, range(len(names)), draft.events, draft.contents, draft.said)]
         places: dict[str, list[int]] = {}
         for position, name in enumerate(names):
             places.setdefault(name, []).append(position)
@@ -283,6 +285,7 @@ class IntakeService:
             if len(stays) < len(part.events):
                 gone = [position for place, position in enumerate(part.positions) if place not in stays]
                 part.filtered[transform.name] = part.filtered.get(transform.name, []) + gone
+            part.said = ()
             part.positions = [part.positions[place] for place, _ in kept]
             part.contents = [part.contents[place] for place, _ in kept]
             part.events = [event for _, event in kept]
@@ -301,7 +304,7 @@ class IntakeService:
             config=self.config_hash,
         )
         try:
-            lines = encode_lines(part.events, stamp, self.reader.limits)
+            lines = encode_lines(part.events, stamp, self.reader.limits, part.said)
         except EventTooLargeError as error:
             part.drop(error.positions, draft, error.message)
             lines = encode_lines(part.events, stamp, self.reader.limits)

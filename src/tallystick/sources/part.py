@@ -16,12 +16,16 @@ from tallystick.sources.submission import Bad, Draft, EventResult, Outcome, Tena
 
 @dataclass(slots=True)
 class Part:
-    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away."""
+    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away.
+
+    ``said`` is as in `ReadBatch`, of these events; empty once anything was changed or taken away.
+    """
 
     tenant: Tenant
     positions: Sequence[int]
     events: list[Event]
     contents: list[bytes]
+    said: Sequence[bytes] = ()
     filtered: dict[str, list[int]] = field(default_factory=dict)
     made_ids: list[str] = field(default_factory=list)
     batch: TenantBatch | None = None
@@ -33,6 +37,7 @@ class Part:
             line = draft.lines[self.positions[place]]
             error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
             draft.bad.append(Bad(line, error, draft.records[self.positions[place]], self.tenant.handle))
+        self.said = ()
         keep = [place for place in range(len(self.events)) if place not in gone]
         self.events = [self.events[place] for place in keep]
         self.contents = [self.contents[place] for place in keep]
@@ -77,7 +82,9 @@ def outcome_of(draft: Draft, shares: Shares) -> Outcome:
     bad = draft.bad + [conflict_of(draft, stored[number], place) for number, place in committed.conflicts]
     tenants = []
     for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
-        records = [draft.records[position] for place, position in enumerate(part.positions) if (number, place) not in conflicts]
+        records: Sequence[bytes] = draft.records
+        if conflicts or len(part.positions) < len(records):
+            records = [records[position] for place, position in enumerate(part.positions) if (number, place) not in conflicts]
         tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, records))
     return Outcome(
         draft.received_at,

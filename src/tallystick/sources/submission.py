@@ -31,6 +31,7 @@ class Draft:
     ``is_large``: it is worked on in turns when others send too; ``is_huge``: always.
 
     ``records`` are as sent, ``contents`` are them compacted (what duplicates are compared by); ``lines`` count from 1.
+    ``said`` is as in `ReadBatch`.
     """
 
     plan: SourcePlan
@@ -41,6 +42,7 @@ class Draft:
     contents: list[bytes] = field(default_factory=list)
     records: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    said: Sequence[bytes] = ()
     bad: list[Bad] = field(default_factory=list)
     idempotency_key: str = ""
     peer: str = ""

@@ -13,7 +13,8 @@ import pytest
 from tallystick.demo.cast import INTRUDER, Told
 from tallystick.demo.story import tell
 from tallystick.event import Source
-from tallystick.event.codec import EventReader, Stamp, decode_line, encode_lines
+from tallystick.event.codec import EventReader, decode_line, encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.query.evaluate import compile_query
 from tallystick.transforms import load_mappings
 

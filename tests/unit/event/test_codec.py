@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from tallystick.errors import EventTooLargeError
 from tallystick.event import Event, Source
-from tallystick.event.codec import EventReader, Limits, ReadBatch, Stamp, decode_line, encode_lines
+from tallystick.event.codec import EventReader, Limits, ReadBatch, decode_line, encode_lines
 from tallystick.event.fields import Incoming
+from tallystick.event.stamp import Stamp
 from tallystick.event.strict import compact
 from unit.event.test_strict import STRINGS, TEXTS, reference_accepts
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tallystick.errors import ConfigError
 from tallystick.event import Event, Source
-from tallystick.event.codec import Stamp, encode_lines
+from tallystick.event.codec import encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.transforms import Mapping, MapResult, load_mappings
 from tallystick.transforms.expressions import Scope
 from tallystick.transforms.mapping import RAW_BYTES_MAX
