@@ -51,6 +51,7 @@ _SAMPLE_STEP = 16
 _PART_BYTES = 1 << 20
 _LOCATE_BYTES = 1 << 20
 _COMMAS_PER_EVENT = 20
+_UNCOUNTED_BYTES = 1 << 20  # lines of a smaller body take at most 16 MiB when cut, however many
 _FOUR_DIGITS = re.compile(rb"[0-9]{4}")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
@@ -173,7 +174,7 @@ class EventReader:
         if not body.strip():
             raise EventInvalidError("the body is empty; send one event, an array or NDJSON", code="json_invalid")
         if shape == "ndjson":
-            if body.count(b"\n") > 2 * self.limits.events:
+            if len(body) > _UNCOUNTED_BYTES and body.count(b"\n") > 2 * self.limits.events:
                 raise self._too_many()
             records, lines = split_lines(body)
         else:

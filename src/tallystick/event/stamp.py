@@ -59,9 +59,14 @@ def splice_lines(events: Sequence[Event], said: Sequence[bytes], stamp: Stamp) -
 
     Gives ids to those without one; no other field is set.
     """
-    if len(said) != len(events) or any(event.outcome is UNSET or event.occurred_at is UNSET for event in events):
+    if len(said) != len(events):
         return None
-    if any(event.ingest is not UNSET for event in events) or not _all_plausible(events, stamp.received_at):
+    claimed = [
+        event.occurred_at
+        for event in events
+        if event.occurred_at is not UNSET and event.outcome is not UNSET and event.ingest is UNSET
+    ]
+    if len(claimed) != len(events) or not _all_plausible(claimed, stamp.received_at):
         return None
     _name(events, stamp)
     ingest = Ingest(mapping=stamp.mapping or UNSET, class_=stamp.retention_class, config=stamp.config, salt=_SALT_PLACE)
@@ -113,17 +118,17 @@ def set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
 
 
 def _flag_implausible(events: Sequence[Event], received_at: str) -> None:
-    if _all_plausible(events, received_at):
+    claimed: list[str] = [event.occurred_at for event in events]  # type: ignore[misc]
+    if _all_plausible(claimed, received_at):
         return
     latest = times.horizon(received_at)
-    for event in events:
-        if not times.EARLIEST <= str(event.occurred_at) <= latest:
+    for event, text in zip(events, claimed, strict=True):
+        if not times.EARLIEST <= text <= latest:
             add_flag(event, times.IMPLAUSIBLE)
 
 
-def _all_plausible(events: Sequence[Event], received_at: str) -> bool:
+def _all_plausible(claimed: Sequence[str], received_at: str) -> bool:
     """Canonical times compare as text, so one minimum and one maximum clear a whole batch."""
-    claimed: list[str] = [event.occurred_at for event in events]  # type: ignore[misc]
     return not claimed or (min(claimed) >= times.EARLIEST and max(claimed) <= times.horizon(received_at))
 
 
