@@ -35,8 +35,8 @@ from msgspec import UNSET, Raw, UnsetType
 
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Change, Event, strict
-from tallystick.event.codec import add_flag
 from tallystick.event.fields import ID
+from tallystick.event.stamp import add_flag
 from tallystick.transforms.expressions import Path, Scope
 from tallystick.transforms.plain import Plain, read_plain
 from tallystick.transforms.rules import RuleBook

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Actor, Context, Delegate, Event, Ingest, Target
-from tallystick.event.codec import add_flag
+from tallystick.event.stamp import add_flag
 from tallystick.transforms.expressions import (
     NEVER,
     NOTHING,
