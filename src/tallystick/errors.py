@@ -12,6 +12,7 @@
     │   │   ├── QuotaExceededError       a key or a tenant sends more than its quota
     │   │   ├── DiskFullError            quota, high-water mark or ENOSPC
     │   │   └── NotAcceptingError        intake has stopped; a supervisor must restart it
+    │   ├── OutcomeUnknownError          the writer ended before it answered: stored or not, nobody can say
     │   ├── DestinationUnavailableError  the other side is down
     │   └── UnreadableError              the disk does not give its bytes now; they may still be there
     ├── TerminalError                    the same input will fail again
@@ -127,6 +128,15 @@ class NotAcceptingError(PushbackError):
     """Intake has stopped after a second failed write; the process must be restarted."""
 
     code = "not_accepting"
+
+
+class OutcomeUnknownError(TransientError):
+    """The writer ended after a request was handed to it and before it answered: the request is stored as a whole, or not at all.
+
+    No status says that, so at the edge the connection is closed without an answer, as when a whole server is killed.
+    """
+
+    code = "outcome_unknown"
 
 
 class DestinationUnavailableError(TransientError):

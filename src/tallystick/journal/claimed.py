@@ -20,6 +20,7 @@ from tallystick.journal.dedupe_digest import DIGEST_BYTES, encode_section
 from tallystick.journal.entries import AccountEntry, Append, TenantBatch, TenantCommitted
 from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.group import Part
+from tallystick.journal.packed import LeafHashes, PackedBatch
 
 _ID_DECIDES = bytes(DIGEST_BYTES)
 
@@ -29,7 +30,7 @@ class Claimed:
     """What dedupe said of one batch, or of one tenant's account entries, and the frame for what is new (None without any)."""
 
     claim: Claim
-    hashes: list[bytes]
+    hashes: Sequence[bytes]
     part: Part | None
 
 
@@ -58,15 +59,38 @@ def account_batches(entries: Sequence[AccountEntry], digester: Digester) -> list
     ]
 
 
-def prepare_events(batch: TenantBatch, claim: Claim) -> Claimed:
+def claim_events(dedupe: Dedupe, batch: TenantBatch | PackedBatch) -> Claim:
+    """Ask dedupe about a batch. Raises OverloadedError."""
+    if isinstance(batch, PackedBatch):
+        prefix, ids, contents = batch.ids()
+        return dedupe.claim(batch.handle, ids, contents, prefix=prefix)
+    return dedupe.claim(batch.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+
+
+def prepare_events(batch: TenantBatch | PackedBatch, claim: Claim) -> Claimed:
     """The frame of a batch's new lines, and their leaf hashes."""
+    if isinstance(batch, PackedBatch):
+        return _prepare_packed(batch, claim)
     new = claim.new
     lines = batch.lines if len(new) == len(batch.lines) else [batch.lines[position] for position in new]
     hashes = [sha256(b"\0" + line).digest() for line in lines]
     part = None
     if lines:
-        part = Part(FrameType.EVENTS, batch.tenant.handle, lines, len(lines), dedupe_section(claim))
+        part = Part(FrameType.EVENTS, batch.handle, lines, len(lines), dedupe_section(claim))
     return Claimed(claim, hashes, part)
+
+
+def _prepare_packed(batch: PackedBatch, claim: Claim) -> Claimed:
+    """As it came when all is new; else what is new of it, packed again with the commit."""
+    new = claim.new
+    hashes = LeafHashes(batch.leaf_hashes)
+    if len(new) == batch.count:
+        return Claimed(claim, hashes, Part(FrameType.EVENTS, batch.handle, [], batch.count, payload=batch.payload))
+    if not new:
+        return Claimed(claim, [], None)
+    lines = batch.lines()
+    part = Part(FrameType.EVENTS, batch.handle, [lines[at] for at in new], len(new), dedupe_section(claim))
+    return Claimed(claim, [hashes[at] for at in new], part)
 
 
 def prepare_account(batch: AccountBatch, claim: Claim) -> Claimed:

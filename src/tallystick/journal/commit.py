@@ -49,7 +49,7 @@ IDLE_MARK_S: Final = 0.1
 FRAMES_MAX: Final = 200_000
 _ATTEMPTS = 2
 _WANT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-_ZSTD_LEVEL = 1
+ZSTD_LEVEL: Final = 1
 
 Done = Callable[[list[Group], PushbackError | None], None]
 
@@ -91,7 +91,7 @@ class CommitThread:
         self._in_hand: list[Group] = []
         self._backlog = Backlog()
         self._numbering_file = NumberingFile(data_dir)
-        self._compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL)
+        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
         self._queue: queue.SimpleQueue[Group | None] = queue.SimpleQueue()
         self._background = ThreadPoolExecutor(1, "journal-background")
         self._spare: Future[Spare] | None = None

@@ -119,15 +119,23 @@ class Dedupe:
         return self._store.durable_seq
 
     def claim(
-        self, handle: str, id_digests: Sequence[bytes | None], content_digests: Sequence[bytes | None], made_prefix: str = ""
+        self,
+        handle: str,
+        id_digests: Sequence[bytes | None],
+        content_digests: Sequence[bytes | None],
+        made_prefix: str = "",
+        *,
+        prefix: bytes = b"",
     ) -> Claim:
-        """Tell a batch's ids apart and claim the new ones. ``None`` as id digest: made here, from ``made_prefix``.
+        """Tell a batch's ids apart and claim the new ones. ``None`` as id digest: made here, from ``made_prefix``, or from what
+        has the digest ``prefix``.
 
         Raises OverloadedError, with nothing claimed, while the files cannot take what memory holds.
         """
         if len(self._store.view.frozen) >= _FROZEN_MAX:
             raise OverloadedError(self._store.failure or "the dedupe index is being written", retry_after_s=2)
-        prefix = self.digester.prefix(handle, made_prefix) if made_prefix else b""
+        if made_prefix:
+            prefix = self.digester.prefix(handle, made_prefix)
         claim = Claim(handle, id_digests, content_digests, prefix)
         ids = [digest for digest in id_digests if digest is not None]
         distinct = set(ids)

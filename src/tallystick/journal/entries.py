@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from tallystick.journal.tenants import Tenant
+
+if TYPE_CHECKING:
+    from tallystick.journal.packed import PackedBatch
 
 
 @dataclass(slots=True)
@@ -24,6 +27,15 @@ class TenantBatch:
     id_digests: list[bytes | None]
     content_digests: list[bytes | None]
     made_prefix: str = ""
+
+    @property
+    def handle(self) -> str:
+        return self.tenant.handle
+
+    @property
+    def size(self) -> int:
+        """Bytes of all lines."""
+        return sum(map(len, self.lines))
 
 
 class QuarantinedRecord(msgspec.Struct, kw_only=True):
@@ -62,16 +74,20 @@ class Append:
     """One request: committed as a whole or not at all. ``batches`` holds each tenant at most once.
 
     ``quarantine_conflict(batch, position)`` makes the record that is kept for an event whose id was used before with other
-    content, 0-based; None refuses the whole request with ConflictError instead. ``is_own``: what the installation records of
-    itself; it has the whole queue where a tenant has a share.
+    content, 0-based; None refuses the whole request with ConflictError instead, and so does a conflict that is not among
+    ``foreseen``, when that is given. ``is_own``: what the installation records of itself; it has the whole queue where a tenant
+    has a share. ``source`` and ``received_at`` are for the tallies, which the writer keeps for its workers.
     """
 
-    batches: list[TenantBatch] = field(default_factory=list)
+    batches: Sequence[TenantBatch | PackedBatch] = field(default_factory=list)
     quarantined: list[QuarantinedRecord] = field(default_factory=list)
     filtered: list[FilterCount] = field(default_factory=list)
     account: list[AccountEntry] = field(default_factory=list)
     quarantine_conflict: Callable[[int, int], QuarantinedRecord] | None = None
+    foreseen: Collection[tuple[int, int]] | None = None
     is_own: bool = False
+    source: str = ""
+    received_at: str = ""
 
     @property
     def lane(self) -> str:
@@ -79,7 +95,7 @@ class Append:
         if self.is_own or self.account:
             return ""
         if self.batches:
-            return self.batches[0].tenant.handle
+            return self.batches[0].handle
         others: list[QuarantinedRecord | FilterCount] = [*self.quarantined[:1], *self.filtered[:1]]
         return others[0].handle if others else ""
 
@@ -93,7 +109,7 @@ class TenantCommitted:
     ranges: list[list[int]]
     accepted: int
     duplicates: int
-    leaf_hashes: list[bytes]
+    leaf_hashes: Sequence[bytes]
     repeated: Sequence[int] = ()
 
 
@@ -107,3 +123,11 @@ class Committed:
     tenants: list[TenantCommitted]
     conflicts: list[tuple[int, int]]
     seq: int
+
+
+class Appender(Protocol):
+    """The one verb that sources know: `journal.writer.Journal` in its own process, `journal.remote.RemoteJournal` in a worker."""
+
+    async def append(self, request: Append) -> Committed:
+        """Commit one request and say where it is. Returns after fdatasync; see `Journal.append` for what it raises."""
+        ...

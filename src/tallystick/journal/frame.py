@@ -120,15 +120,11 @@ class Frame:
 
     def lines(self) -> list[bytes]:
         """The canonical lines of an EVENTS frame, ``count`` of them."""
-        payload = self.payload()
-        (length,) = _LENGTH.unpack_from(payload)
-        return self._split(payload[_LENGTH.size + length :])
+        return self._split(split_payload(self.payload())[1])
 
     def dedupe_section(self) -> bytes:
         """What dedupe stored beside the lines of an EVENTS frame."""
-        payload = self.payload()
-        (length,) = _LENGTH.unpack_from(payload)
-        return payload[_LENGTH.size : _LENGTH.size + length]
+        return split_payload(self.payload())[0]
 
     def records(self) -> list[bytes]:
         """The JSON lines of any other frame."""
@@ -157,6 +153,14 @@ def _decompressor() -> zstandard.ZstdDecompressor:
 def events_payload(section: bytes, compressed: bytes) -> bytes:
     """Plaintext of an EVENTS frame, from the dedupe section and the compressed lines."""
     return b"".join((_LENGTH.pack(len(section)), section, compressed))
+
+
+def split_payload(payload: bytes) -> tuple[bytes, bytes]:
+    """The inverse of `events_payload`. Raises IntegrityError for bytes that are too short."""
+    if len(payload) < _LENGTH.size:
+        raise IntegrityError("the plaintext of a frame of events is cut short")
+    (length,) = _LENGTH.unpack_from(payload)
+    return payload[_LENGTH.size : _LENGTH.size + length], payload[_LENGTH.size + length :]
 
 
 def frame_bytes(payload: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +27,12 @@ def stored(text: bytes) -> bytes:
     return b"".join((_ZSTD_MAGIC, content_size, (size << 3 | 1).to_bytes(3, "little"), text))
 
 
+def compress_lines(lines: Sequence[bytes], compressor: zstandard.ZstdCompressor) -> bytes:
+    """The lines as a frame holds them."""
+    text = b"\n".join(lines)
+    return compressor.compress(text) if len(text) > STORED_MAX else stored(text)
+
+
 @dataclass(slots=True)
 class Part:
     """One frame to be. ``first_seq`` and ``first_index`` are given when it is written, except the index of a LOST part."""
@@ -43,8 +49,7 @@ class Part:
     def compress(self, compressor: zstandard.ZstdCompressor) -> int:
         """Make the payload once; returns the frame's size in bytes on disk."""
         if self.payload is None:
-            text = b"\n".join(self.lines)
-            compressed = compressor.compress(text) if len(text) > STORED_MAX else stored(text)
+            compressed = compress_lines(self.lines, compressor)
             self.payload = events_payload(self.section, compressed) if self.kind is FrameType.EVENTS else compressed
         return frame_bytes(len(self.payload))
 

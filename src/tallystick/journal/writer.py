@@ -29,6 +29,7 @@ from tallystick.journal.claimed import (
     AccountBatch,
     Claimed,
     account_batches,
+    claim_events,
     other_parts,
     prepare_account,
     prepare_events,
@@ -268,7 +269,7 @@ class Journal:
         claims: list[Claim] = []
         try:
             for batch in request.batches:
-                claim = self.dedupe.claim(batch.tenant.handle, batch.id_digests, batch.content_digests, batch.made_prefix)
+                claim = claim_events(self.dedupe, batch)
                 if claim.in_flight:
                     self._release(claims)
                     return None
@@ -290,7 +291,10 @@ class Journal:
 
     def _conflicts(self, request: Append, claims: list[Claim]) -> list[tuple[int, int]]:
         conflicts = [(place, at) for place, claim in enumerate(claims) if claim.conflicts for at in claim.conflicts]
-        if conflicts and request.quarantine_conflict is None:
+        is_refused = request.quarantine_conflict is None or (
+            request.foreseen is not None and not set(conflicts).issubset(request.foreseen)
+        )
+        if conflicts and is_refused:
             raise ConflictError("an id was used before with other content", positions=conflicts)
         return conflicts
 
@@ -339,7 +343,7 @@ def _cost(request: Append, account: list[AccountBatch]) -> int:
     """Bytes that the request holds in the queue; refuses what no frame can hold."""
     cost = _PART_COST
     for batch in request.batches:
-        size = sum(map(len, batch.lines))
+        size = batch.size
         if size > FRAME_BYTES_MAX // 2:
             raise OverloadedError(f"one tenant's lines of one request are {size} bytes; {FRAME_BYTES_MAX // 2} is the bound")
         cost += size + _PART_COST
