@@ -11,7 +11,7 @@
     │   │   ├── OverloadedError          a bounded queue is full
     │   │   ├── QuotaExceededError       a key or a tenant sends more than its quota
     │   │   ├── DiskFullError            quota, high-water mark or ENOSPC
-    │   │   └── NotAcceptingError        intake has stopped; a supervisor must restart it
+    │   │   └── NotAcceptingError        intake has stopped until the disk takes writes again
     │   ├── OutcomeUnknownError          the writer ended before it answered: stored or not, nobody can say
     │   ├── DestinationUnavailableError  the other side is down
     │   └── UnreadableError              the disk does not give its bytes now; they may still be there
@@ -125,7 +125,7 @@ class DiskFullError(PushbackError):
 
 
 class NotAcceptingError(PushbackError):
-    """Intake has stopped after a second failed write; the process must be restarted."""
+    """Intake has stopped after a second failed write, until a new segment can be made durable; or it is closing."""
 
     code = "not_accepting"
 

@@ -21,6 +21,7 @@ import structlog
 from tallystick.durable import replace_volatile
 
 log = structlog.get_logger("tallystick")
+_unpublished: set[str] = set()
 
 
 def configure_logging(level: str = "INFO") -> None:
@@ -67,13 +68,26 @@ def use_metrics_dir(data_dir: Path) -> Path:
     path = data_dir / "run" / "metrics"
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(path)
+    from tallystick.metric_files import use_allocated_files  # here, because the library looks at the environment when imported
+
+    use_allocated_files()
     return path
 
 
 def publish_status(data_dir: Path, role: str, status: dict[str, Any]) -> None:
-    """Let other processes read this role's state. ``at`` (Unix seconds) tells them how old it is."""
+    """Let other processes read this role's state. ``at`` (Unix seconds) tells them how old it is.
+
+    A page that cannot be written (the disk is full) grows old, which readers see; the role's work goes on.
+    """
     page = {"role": role, "pid": os.getpid(), "at": time.time(), **status}
-    replace_volatile(data_dir / "run" / f"status-{role}.json", msgspec.json.encode(page, enc_hook=repr))
+    try:
+        replace_volatile(data_dir / "run" / f"status-{role}.json", msgspec.json.encode(page, enc_hook=repr))
+    except OSError as error:
+        if role not in _unpublished:
+            log.warning("status_not_published", role=role, error=str(error))
+        _unpublished.add(role)
+    else:
+        _unpublished.discard(role)
 
 
 def read_status(data_dir: Path, role: str) -> dict[str, Any] | None:

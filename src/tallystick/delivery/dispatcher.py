@@ -144,10 +144,14 @@ class Dispatcher:
         self._lock = RoleLock(config.data_dir, ROLE)
         # The lock comes first: what is opened below is written by one process only.
         self._lock.acquire()
-        parts = parts or open_parts(config, keys)
-        self._sealed, self._reader = parts.sealed, parts.reader
-        self.letters = DeadLetters(config.data_dir, keys)
-        self.lanes = {name: self._make_lane(name, *built) for name, built in destinations.items()}
+        try:
+            parts = parts or open_parts(config, keys)
+            self._sealed, self._reader = parts.sealed, parts.reader
+            self.letters = DeadLetters(config.data_dir, keys)
+            self.lanes = {name: self._make_lane(name, *built) for name, built in destinations.items()}
+        except BaseException:
+            self._lock.release()
+            raise
         self._statuses = {name: LaneStatus(lane, self._reader, self._sealed) for name, lane in self.lanes.items()}
         self._outbox = Outbox(config, keys, parts.door, self._sealed)
         self._page: dict[str, Any] = {"destinations": {}, "reasons": []}

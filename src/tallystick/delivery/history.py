@@ -6,14 +6,16 @@ digests, no content and no replies: those are in the encrypted dead letters.
 
 It serves `explain`; it is the outbox of delivery receipts (``receipt`` = 0: not handed to the intake yet); and it rebuilds cursors
 when both generations of the state file are damaged. If it is damaged itself it is set aside as ``….damaged`` and begun anew;
-`explain` then says that it does not know for older events.
+`explain` then says that it does not know for older events. A disk that is full or gives errors is no damage: OSError, and the
+caller tries again.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,30 +76,40 @@ class SettledCut(msgspec.Struct, frozen=True, kw_only=True):
 _COLUMNS = ", ".join(field for field in SettledCut.__struct_fields__)
 
 
+class _DamagedError(OSError):
+    """The file is no whole SQLite database; the next `add` begins a new one."""
+
+
 class History:
-    """Opened by one thread at a time; the dispatcher's lane writes it."""
+    """Opened by one thread at a time; the dispatcher's lane writes it. All methods raise OSError when the disk does not do its part."""
 
     def __init__(self, data_dir: Path, destination: str) -> None:
         self.path = data_dir / "cursors" / f"deliveries-{destination}.sqlite"
         try:
-            self._db = self._open()
-        except sqlite3.DatabaseError as error:
-            self._db = self._begin_anew(error)
+            with self._translating():
+                self._db = self._open()
+        except _DamagedError as error:
+            self._begin_anew(error)
 
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
+    def _begin_anew(self, error: _DamagedError) -> None:
         """Set the damaged file aside. A crash on the way leaves it, or no file: the next start comes here or begins one."""
         log.error("the delivery history is damaged and begun anew", path=str(self.path), error=str(error))
         replace_file(self.path.with_name(self.path.name + ".damaged"), self.path.read_bytes())
         for suffix in ("-wal", "-shm", ""):
             unlink(self.path.with_name(self.path.name + suffix))
-        return self._open()
+        with self._translating():
+            self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-        db.execute("pragma journal_mode = wal")
-        db.execute("pragma synchronous = full")
-        db.executescript(_SCHEMA)
-        self.path.chmod(0o600)
+        try:
+            db.execute("pragma journal_mode = wal")
+            db.execute("pragma synchronous = full")
+            db.executescript(_SCHEMA)
+            self.path.chmod(0o600)
+        except BaseException:
+            db.close()
+            raise
         return db
 
     def add(self, cuts: Iterable[SettledCut]) -> None:
@@ -108,29 +120,27 @@ class History:
         try:
             # A crash before the commit: the cuts are open in the state file, and are sent again under the same names.
             self._write(insert, rows)
-        except sqlite3.OperationalError as error:
-            raise OSError(f"the delivery history cannot be written: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except _DamagedError as error:
             self._db.close()
-            self._db = self._begin_anew(error)
+            self._begin_anew(error)
             self._write(insert, rows)
 
     def find(self, handle: str, index: int) -> list[SettledCut]:
         """The cuts that hold the event, newest first: its replays, then the one it first went out in."""
-        rows = self._db.execute(
+        rows = self._read(
             f"select {_COLUMNS} from cuts where handle = ? and is_replay = 1 and first <= ? and last >= ? order by id desc",  # noqa: S608
             (handle, index, index),
-        ).fetchall()
-        rows += self._db.execute(
+        )
+        rows += self._read(
             f"select {_COLUMNS} from cuts where handle = ? and is_replay = 0 and first <= ? order by first desc, id desc limit 1",  # noqa: S608
             (handle, index),
-        ).fetchall()
+        )
         return [cut for cut in map(_decode, rows) if cut.last >= index]
 
     def unreceipted(self, limit: int) -> list[SettledCut]:
         """The oldest cuts whose delivery receipt was not handed over yet."""
         query = f"select {_COLUMNS} from cuts where receipt = 0 order by settled_at limit ?"  # noqa: S608
-        return [_decode(row) for row in self._db.execute(query, (limit,))]
+        return [_decode(row) for row in self._read(query, (limit,))]
 
     def mark_receipted(self, cuts: Iterable[SettledCut]) -> None:
         """Take cuts out of the outbox. A crash before this hands them over again, with the same ids."""
@@ -141,7 +151,7 @@ class History:
         """Accounts up to the first index without a settled cut, for when the state file is lost."""
         accounts: dict[str, Account] = {}
         query = f"select {_COLUMNS} from cuts order by handle, is_replay, first, id"  # noqa: S608
-        for cut in map(_decode, self._db.execute(query)):
+        for cut in map(_decode, self._read(query)):
             account = accounts.setdefault(cut.handle, Account(cut.tenant))
             if cut.outcome == "voided":
                 continue
@@ -157,16 +167,29 @@ class History:
 
     def next_id(self) -> int:
         """A cut number above all used ones."""
-        (highest,) = self._db.execute("select max(id) from cuts").fetchone()
+        ((highest,),) = self._read("select max(id) from cuts")
         return 0 if highest is None else int(highest) + 1
 
     def close(self) -> None:
         self._db.close()
 
     def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        with self._db:
+        with self._translating(), self._db:
             self._db.execute("begin immediate")
             self._db.executemany(statement, rows)
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._translating():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise _DamagedError(str(error)) from error
+            raise OSError(f"the delivery history cannot be used now: {error}") from error
 
 
 def pack_kept(first: int, last: int, indexes: Iterable[int]) -> bytes:

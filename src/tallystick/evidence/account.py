@@ -79,6 +79,10 @@ class AccountLog:
         starts = [base, *ends[:-1]]
         return [text[start - base : end - base - 1] for start, end in zip(starts, ends, strict=True)]
 
+    def rows(self, first: int, count: int) -> tuple[list[bytes], list[int]]:
+        """As `entries`, with the journal seq that each came from: what `append` takes."""
+        return self.entries(first, count), [seq for _, seq in self._rows(first, count)]
+
     def close(self) -> None:
         """Release the descriptors."""
         if self._fds is not None:

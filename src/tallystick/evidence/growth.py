@@ -177,7 +177,9 @@ class Growth:
                 for first in range(synced, head.size, _PIECE):
                     tree.append(leaf_hashes(stored.entries(first, min(_PIECE, head.size - first))))
                 if tree.root(head.size) == head.root:
-                    entries.count = head.size
+                    # Written again, not only counted: whoever wrote them may have been killed before they were synced.
+                    for first in range(synced, head.size, _PIECE):
+                        entries.append(*stored.rows(first, min(_PIECE, head.size - first)))
                     self._unsynced.add(name)
                     return
         except IntegrityError as error:

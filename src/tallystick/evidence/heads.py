@@ -159,24 +159,32 @@ def read_header(data: bytes, path: Path) -> tuple[int, int]:
 class HeadsFile:
     """The sealer's side: appends rounds durably and publishes them."""
 
-    def __init__(self, data_dir: Path, *, compact_bytes: int = COMPACT_BYTES) -> None:
-        """Read the file, or begin one. Raises IntegrityError; ``damaged`` lists lines that were passed over."""
+    def __init__(self, data_dir: Path, *, compact_bytes: int = COMPACT_BYTES, is_suspect: bool = False) -> None:
+        """Read the file, or begin one. Raises IntegrityError, OSError; ``damaged`` lists lines that were passed over.
+
+        ``is_suspect``: a write or sync of it failed, so that what is read may be in memory alone: it is written anew.
+        """
         self._path = heads_path(data_dir)
         self._mark_path = data_dir / "run" / "heads.mark"
         self._mark_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._compact_bytes = compact_bytes
-        self._is_stale = False
+        self._is_stale = is_suspect
         self.state = HeadState()
         self.damaged: list[BadLine] = []
         self._fd = -1
         self._generation, self._size = self._load()
         self._open()
+        try:
+            sync_data(self._fd)  # the writer before may have been killed between a write and its sync
+        except OSError:
+            self.close()
+            raise
 
     def append(self, line: Round) -> None:
-        """Make one round durable. Not visible to readers before ``publish``. Raises OSError; then the process must end."""
+        """Make one round durable. Not visible to readers before ``publish``. Raises OSError; then this object is of no more use."""
         # A crash before the sync returned leaves a torn or an unpublished line: the first is cut at the next start, the
-        # second is a round that was signed and is simply kept. An error here leaves the file's end unknown, so the
-        # sealer ends and the next start reads what is there.
+        # second is a round that was signed and is simply kept. An error here leaves the file's end unknown: the next
+        # `HeadsFile` reads what is there and writes it to a new file.
         data = encode_line(line)
         append_all(self._fd, data)
         sync_data(self._fd)
@@ -185,13 +193,15 @@ class HeadsFile:
 
     def publish(self) -> None:
         """Let readers see everything appended so far."""
-        replace_volatile(self._mark_path, b"%d %d\n" % (self._generation, self._size))
         if self._is_stale or self._size > self._compact_bytes:
             self._compact()
+        replace_volatile(self._mark_path, b"%d %d\n" % (self._generation, self._size))
 
     def close(self) -> None:
-        os.close(self._fd)
-        self._fd = -1
+        """Let go of the file. Harmless twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def _load(self) -> tuple[int, int]:
         try:
@@ -237,12 +247,11 @@ class HeadsFile:
         # A crash before the rename leaves the old file, after it the new one: both lead to the same state. Readers
         # compare the generation and read from the start again.
         replace_file(self._path, data)
-        os.close(self._fd)
+        self.close()
         self._generation, self._size = self._generation + 1, len(data)
         self._open()
         self._compact_bytes = max(self._compact_bytes, 4 * len(data))
         self._is_stale = False
-        replace_volatile(self._mark_path, b"%d %d\n" % (self._generation, self._size))
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -56,7 +56,12 @@ class RootLog:
                 place=str(self._tree.dir),
                 hint="This data directory is older than its keys: put the newer copy back, or begin a new data directory",
             )
-        self._entries.count = self._readable(signed)
+        kept = self._readable(signed)
+        beyond = self._entries.entries(signed, kept - signed) if kept > signed else []
+        self._entries.count = signed
+        # Written again, not only counted: whoever wrote them may have been killed before they were synced.
+        self._entries.append(beyond)
+        self._entries.sync()
         self._rebuild(signed)
         for known in (head, remembered):
             if known is not None and self._tree.root(known.size) != known.root:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,13 +84,17 @@ class Sealer:
         cursor: Cursor,
         *,
         clock: Callable[[], float] = time.time,
+        is_suspect: bool = False,
     ) -> None:
+        """``is_suspect``: the life before this one ended in a failed write or sync of the signed heads, maybe."""
         self._place = place
         self._keys = keys
         self._settings = settings
         self._journal = journal
         self._cursor = cursor
         self._clock = clock
+        self._is_suspect = is_suspect
+        self._held = ExitStack()
         self._signers: dict[str, Ed25519PrivateKey] = {}
         self._lock = RoleLock(place.data_dir, "sealer")
         self._salter = Salter(keys.derive("entry-salt"))
@@ -107,14 +112,18 @@ class Sealer:
         1. heads file, 2. root log against its last head and the remembered one, 3. trees back to the cursor's sizes.
         """
         self._lock.acquire()
+        self._held.callback(self._lock.release)
+        self._held.callback(self._growth.close)
         self._steps = (self._clock(), time.monotonic())
-        self._heads = HeadsFile(self._place.data_dir)  # 1
+        self._heads = HeadsFile(self._place.data_dir, is_suspect=self._is_suspect)  # 1
+        self._held.callback(self._heads.close)
         for damage in self._heads.damaged:
             log.error("a line of the signed heads is damaged", place=f"trees/heads, offset {damage.start}", reason=damage.reason)
         origin = root_origin(self._place.server_name)
         root_key = self._signer(origin)
         self._publish_key(vkey(origin, root_key.public_key()))
         self._root = RootLog(self._place.data_dir, self._place.server_name, root_key, self._salter)  # 2
+        self._held.callback(self._root.close)
         note = read_remembered(self._place.keys_dir)
         known = open_checkpoint(note, [vkey(origin, root_key.public_key())]) if note else None
         self._root.recover(self._heads.state.heads.get(ROOT), known)
@@ -129,7 +138,7 @@ class Sealer:
         self._heads.publish()
 
     def run(self, should_stop: threading.Event) -> None:
-        """Rounds until ``should_stop`` is set, then a last one. Raises IntegrityError, OSError: the process must end."""
+        """Rounds until ``should_stop`` is set, then a last one. Raises IntegrityError, OSError: then only a new sealer may go on."""
         interval = self._settings.interval.seconds
         told = 0.0
         while not should_stop.is_set():
@@ -150,11 +159,8 @@ class Sealer:
         self.close()
 
     def close(self) -> None:
-        """Give the role up as it is, as a crash would."""
-        self._growth.close()
-        self._root.close()
-        self._heads.close()
-        self._lock.release()
+        """Give the role up as it is, as a crash would. Harmless when it was given up, or never taken."""
+        self._held.close()
 
     def seal(self) -> bool:
         """One round; True when the journal had news. The numbers are those of the file's head."""

@@ -10,10 +10,13 @@ Rules
    written within 100 ms. Its record ``{"seq","segment","offset","next":{handle: next index}}`` names the tenants of the
    commit before it, so that a damaged frame does not take the knowledge of its indexes with it.
 5. A failed write or sync makes the file suspect: it is given up at its durable end, and the same commit is written to a new
-   segment, whose header makes the rest of the old file void. A second failure in a row stops intake until a restart.
+   segment, whose header makes the rest of the old file void. A second failure in a row stops intake. From then on a fresh
+   segment is tried every 1 to 10 seconds; when one is durable, intake goes on in it. No descriptor that failed is used again.
 6. A segment ends when it is full, or holds 200,000 frames, so that a restart never has more than that to read.
 7. When there is no space (ENOSPC, EDQUOT, EFBIG) the requests are refused with DiskFullError instead, and the next commit tries again.
    Want of descriptors or memory (EMFILE, ENFILE, ENOMEM) says nothing of the disk either: OverloadedError, and the next one tries again.
+8. When it is not known any more what is on disk (a fault of this program, or a new segment that cannot be taken back) nobody is
+   answered: the process ends as by kill -9, the supervisor starts the next, and recovery finds out.
 """
 
 from __future__ import annotations
@@ -35,19 +38,21 @@ import zstandard
 from tallystick.durable import truncate
 from tallystick.errors import DiskFullError, NotAcceptingError, OverloadedError, PushbackError
 from tallystick.journal.backlog import Backlog
+from tallystick.journal.fatal import end_process
 from tallystick.journal.frame import FrameEncoder, FrameType, frame_bytes
 from tallystick.journal.group import Encoded, Group, Part, encode_groups
 from tallystick.journal.mark import NO_MARK, Mark, MarkWriter
 from tallystick.journal.metrics import journal_metrics
 from tallystick.journal.numbering import Numbering, NumberingFile
 from tallystick.journal.segment import HEADER_BLOCK, KEY_BYTES, KeyWrapper, new_header
-from tallystick.journal.segment_file import SegmentFile, Spare, make_spare
+from tallystick.journal.segment_file import LeftoverError, SegmentFile, Spare, make_spare
 from tallystick.journal.space import FULL_ERRNOS, SpaceGuard
 from tallystick.telemetry import log
 
 IDLE_MARK_S: Final = 0.1
 FRAMES_MAX: Final = 200_000
 _ATTEMPTS = 2
+_HEAL_PAUSE_S: Final = (1.0, 10.0)
 _WANT_ERRNOS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 ZSTD_LEVEL: Final = 1
 
@@ -74,6 +79,8 @@ class CommitThread:
         self, data_dir: Path, keys: KeyWrapper, epoch: int, end: JournalEnd, segment_bytes: int, space: SpaceGuard, done: Done
     ) -> None:
         self.stopped: str | None = None
+        self._heal_pause_s = _HEAL_PAUSE_S[0]
+        self._heal_at = 0.0
         self._writing_since: float | None = None
         self._directory = data_dir / "journal"
         self._keys = keys
@@ -88,7 +95,6 @@ class CommitThread:
         self._published = NO_MARK
         self._unmarked: dict[str, int] | None = None
         self._owed: list[Group] = []
-        self._in_hand: list[Group] = []
         self._backlog = Backlog()
         self._numbering_file = NumberingFile(data_dir)
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
@@ -122,14 +128,12 @@ class CommitThread:
     def start(self, first: Group | None = None) -> None:
         """Open this life's segment, with ``first`` (what recovery found lost) in it, and start the thread.
 
-        A full disk is no error here: the first commit tries again. Raises NotAcceptingError when the disk fails twice.
+        A disk that is full or fails is no error here: intake refuses until it works.
         """
         groups = [first] if first else []
         for group in groups:
             group.prepare(self._compressor)
         error = self._make_durable(groups)
-        if isinstance(error, NotAcceptingError):
-            raise error
         self._owed = groups if error else []  # goes before the first commit that succeeds
         self._thread.start()
 
@@ -153,14 +157,11 @@ class CommitThread:
     def _run(self) -> None:
         try:
             self._serve()
-        except Exception as error:
-            # A fault of ours: nobody may wait for a commit that will not come. The excepthook reports it.
-            self.stopped = f"the commit thread ended: {error!r}"
-            self._refuse_queued()
-            raise
+        except BaseException as error:  # noqa: BLE001 - rule 8: whatever it was, nobody knows what was written
+            end_process("the commit thread failed", error)
 
     def _refuse_queued(self) -> None:
-        groups, self._in_hand = self._in_hand + self._backlog.take_all(), []
+        groups = self._backlog.take_all()
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -173,26 +174,29 @@ class CommitThread:
         is_open = True
         while is_open or self._backlog:
             is_open = self._collect() and is_open
-            self._in_hand = self._backlog.take()
-            if self._in_hand:
-                self._commit(self._in_hand)
-                self._in_hand = []
+            if groups := self._backlog.take():
+                self._commit(groups)
+            elif self.stopped is not None:
+                self._try_again()
             elif self._unmarked is not None:
                 self._mark_alone()
 
     def _collect(self) -> bool:
         """Move what is queued to the backlog; waits when there is none, until the mark has waited long enough. False at the end."""
         try:
-            if self._backlog:
-                item = self._queue.get_nowait()
-            else:
-                item = self._queue.get(timeout=IDLE_MARK_S if self._unmarked is not None else None)
+            item = self._queue.get_nowait() if self._backlog else self._queue.get(timeout=self._patience_s())
             while item is not None:
                 self._backlog.add(item)
                 item = self._queue.get_nowait()
         except queue.Empty:
             return True
         return False
+
+    def _patience_s(self) -> float | None:
+        """How long to wait for a request before there is something else to do."""
+        if self.stopped is not None:
+            return max(0.0, self._heal_at - time.monotonic())
+        return IDLE_MARK_S if self._unmarked is not None else None
 
     def _commit(self, groups: list[Group]) -> None:
         for group in groups:
@@ -237,14 +241,17 @@ class CommitThread:
 
     def _make_durable(self, groups: list[Group]) -> PushbackError | None:
         """Returns None when the groups are durable, or why they are refused."""
-        if self.stopped is not None:
-            return NotAcceptingError(self.stopped, retry_after_s=5)
+        return NotAcceptingError(self.stopped, retry_after_s=5) if self.stopped is not None else self._write_twice(groups)
+
+    def _write_twice(self, groups: list[Group]) -> PushbackError | None:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._writing_since = time.monotonic()
                 self._write(groups)
                 self._writing_since = None
                 return None
+            except LeftoverError as error:
+                end_process("a new segment can neither be used nor removed", error)
             except OSError as error:
                 log.error("journal_write_failed", error=str(error), segment=self.segment_name, attempt=attempt)
                 if error.errno in FULL_ERRNOS:
@@ -258,8 +265,27 @@ class CommitThread:
                     )
                 reason = f"the journal cannot be written: {error.strerror or error}"
         self._writing_since = None
+        if self.stopped is None:
+            self._heal_at = time.monotonic() + self._heal_pause_s
         self.stopped = reason
-        return NotAcceptingError(reason, hint="Check the disk and restart", retry_after_s=5)
+        return NotAcceptingError(reason, hint="Check the disk", retry_after_s=5)
+
+    def _try_again(self) -> None:
+        """Intake is stopped: only a new segment, durable with its name, shows that the disk takes writes again (rule 5)."""
+        if time.monotonic() < self._heal_at:
+            return
+        old, self._active = self._active, None
+        if old is not None:  # it was whole when a rotation failed; but then its disk failed
+            self._end.previous, self._end.previous_end, self._end.previous_path = old.header.uuid, old.end, old.path
+            old.close()
+        self._heal_pause_s = min(self._heal_pause_s * 2, _HEAL_PAUSE_S[1])
+        self._heal_at = time.monotonic() + self._heal_pause_s
+        error = self._write_twice(self._owed)
+        if error is None:
+            log.warning("journal_accepts_again", segment=self.segment_name, after=self.stopped)
+            self._owed, self.stopped, self._heal_pause_s = [], None, _HEAL_PAUSE_S[0]
+        elif isinstance(error, DiskFullError):
+            self.stopped = None  # refused as such from now on, and tried with the next commit after there is room
 
     def _write(self, groups: list[Group]) -> None:
         mark = self._mark_part()

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from tallystick.durable import sync_dir, sync_file, truncate
+from tallystick.durable import preallocate, sync_dir, sync_file
 
 MARK_BYTES: Final = 64
 _MAGIC = b"TSMARK01"
@@ -46,9 +46,11 @@ class MarkWriter:
     def __init__(self, directory: Path) -> None:
         path = directory / "MARK"
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if os.fstat(self._fd).st_size < MARK_BYTES:
-            # A crash here leaves a short MARK, which reads as none and is filled again.
-            truncate(self._fd, MARK_BYTES)
+        status = os.fstat(self._fd)
+        if status.st_size < MARK_BYTES or not status.st_blocks:
+            # A crash here leaves a short MARK, which reads as none and is filled again. It must have its block before it is
+            # mapped: the first touch of a hole, when the disk is full, would end the process.
+            preallocate(self._fd, MARK_BYTES)
             sync_dir(directory)
         self._map = mmap.mmap(self._fd, MARK_BYTES)
 

@@ -47,6 +47,10 @@ def make_spare(directory: Path, size: int) -> Spare:
     return spare
 
 
+class LeftoverError(OSError):
+    """A segment that was not to be has its name and cannot be removed: only a restart, which reads it, may go on."""
+
+
 class SegmentFile:
     """An open segment. ``end`` is the offset up to which its bytes are known to be durable."""
 
@@ -63,7 +67,7 @@ class SegmentFile:
         """Turn a spare into a segment that begins with ``frames``, all durable on return. Raises OSError.
 
         A crash before the rename leaves a spare, which the next start removes: nothing in it was acknowledged. After
-        a failure the file is removed, so that it can never be taken for a segment.
+        a failure the file is removed, so that it can never be taken for a segment; LeftoverError says that it may be.
         """
         data = b"".join((header.encode(), *frames))
         path = spare.path.with_name(header.name)
@@ -71,8 +75,10 @@ class SegmentFile:
             write_all(spare.fd, data, 0)
             sync_data(spare.fd)
             rename(spare.path, path)
-        except OSError:
+        except OSError as error:
             _discard_quietly(spare, path)
+            if _may_be_there(path):
+                raise LeftoverError(f"{path.name} is left over") from error
             raise
         return cls(header, path, spare.fd, spare.size, len(data))
 
@@ -125,3 +131,13 @@ def _discard_quietly(spare: Spare, renamed: Path | None = None) -> None:
                 unlink(path)
         except OSError:
             continue  # `remove_spares` tries again at the next start
+
+
+def _may_be_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True

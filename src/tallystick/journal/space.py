@@ -3,7 +3,8 @@
 - Quota: blocks allocated under the data directory, counted in the background, at a pace that keeps the count's own cost
   low. Free space: one statvfs a second. `refusal` only reads the last answer, so it may be asked for each request.
 - On ENOSPC, EDQUOT or EFBIG the reserve file is freed, so that cursors and checkpoints can still be written, and intake
-  refuses until there is room again; then the reserve is made anew. No step needs an operator.
+  refuses until there is room again; then the reserve is made anew. No step needs an operator. It is freed as well when less
+  than half of `free_min` is left: the followers are out of space then, and they write to no journal.
 - On a small file system the sizes shrink with it (a sixteenth of it for a segment, a thirty-second for the reserve and for
   the free bytes to leave), so that the defaults also work on a 64 MiB disk.
 """
@@ -51,10 +52,7 @@ class SpaceGuard:
         """A write failed for want of space: free the reserve and refuse until `measure` finds room."""
         self._is_full = True
         self.refusal = f"the disk is full: {error.strerror}"
-        try:
-            unlink(self._reserve)
-        except OSError as failure:
-            log.error("reserve_not_freed", error=str(failure))
+        self._free_reserve()
 
     def measure(self) -> None:
         """Look at the disk and update `refusal`; makes the reserve when there is room. Blocking."""
@@ -67,6 +65,8 @@ class SpaceGuard:
         if self._is_full and free >= self._free_min + self._segment_bytes:
             self._is_full = False
         self.refusal = self._reason(free)
+        if free < self._free_min // 2:
+            self._free_reserve()
         if self.refusal is None and free >= self._free_min + self._segment_bytes + self._reserve_bytes:
             self._make_reserve()
 
@@ -78,6 +78,15 @@ class SpaceGuard:
         if free < self._free_min:
             return f"only {free} bytes are free on the file system; {self._free_min} are to be left"
         return None
+
+    def _free_reserve(self) -> None:
+        """A crash here leaves the file or not; either is looked at anew."""
+        try:
+            if self._reserve.exists():
+                unlink(self._reserve)
+                log.warning("reserve_freed", bytes=self._reserve_bytes)
+        except OSError as failure:
+            log.error("reserve_not_freed", error=str(failure))
 
     def _make_reserve(self) -> None:
         """A crash here leaves a short reserve, which is filled again: nothing depends on its content."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from tallystick.journal.commit import CommitThread
 from tallystick.journal.cursor import START, Cursor, Position
 from tallystick.journal.dedupe import Claim, Dedupe
 from tallystick.journal.entries import Append, Committed
+from tallystick.journal.fatal import end_process
 from tallystick.journal.frame import FRAME_BYTES_MAX, Frame
 from tallystick.journal.group import Group
 from tallystick.journal.metrics import journal_metrics
@@ -105,10 +105,10 @@ class Journal:
         known_sizes: Mapping[str, int] | None = None,
         known_seq: int = 0,
     ) -> Journal:
-        """Take the writer's lock, recover, and open a new segment. Blocking; the queue starts with the first append.
+        """Take the writer's lock, recover, and open a new segment. Blocking. Call `start` on the event loop that appends.
 
         ``known_sizes`` (handle → sealed tree size) and ``known_seq`` (highest seq in a signed head) let it notice a
-        journal that ends too early. Raises LockedError, FormatRefusedError, StartError, NotAcceptingError.
+        journal that ends too early. Raises LockedError, FormatRefusedError, StartError, OSError.
         """
         make_dir(data_dir / "journal")
         lock = RoleLock(data_dir, "writer")
@@ -148,7 +148,7 @@ class Journal:
         Raises ConflictError (without ``quarantine_conflict``), OverloadedError, DiskFullError, NotAcceptingError; then nothing
         of the request is stored.
         """
-        loop = self._start()
+        loop = self.start()
         account = account_batches(request.account, self.dedupe.digester) if request.account else []
         cost = _cost(request, account)
         lane = request.lane
@@ -216,7 +216,8 @@ class Journal:
         self._measuring.shutdown(wait=True)
         self._lock.release()
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Belong to the running event loop, and look at the disk from now on; the first append does it too. Harmless twice."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._progress = self._loop.create_future()
@@ -251,7 +252,7 @@ class Journal:
         if self._is_closed:
             error = NotAcceptingError("the journal is closing")
         elif self._commits.stopped is not None:
-            error = NotAcceptingError(self._commits.stopped, hint="Check the disk and restart", retry_after_s=5)
+            error = NotAcceptingError(self._commits.stopped, hint="Check the disk", retry_after_s=5)
         elif self._space.refusal is not None:
             error = DiskFullError(self._space.refusal, hint="Free space, or raise the quota", retry_after_s=5)
         elif not self._queue.has_room(lane, cost, is_own=not lane):
@@ -304,9 +305,7 @@ class Journal:
         try:
             self._settle_groups(groups, error)
         except BaseException as fault:  # noqa: BLE001 - whatever it was, going on would be wrong
-            with contextlib.suppress(Exception):
-                log.critical("a commit could not be settled; the process ends and recovers", error=repr(fault))
-            os._exit(1)
+            end_process("a commit could not be settled", fault)
 
     def _settle_groups(self, groups: list[Group], error: PushbackError | None) -> None:
         """Move claims on, answer, and wake who waits for an id in flight."""

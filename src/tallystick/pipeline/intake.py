@@ -51,6 +51,7 @@ _GRACE_S = 5
 # A batch makes thousands of lists and dicts and no cycle; looking for cycles at Python's usual pace took one part in twenty-five.
 _GC_THRESHOLDS = (50_000, 20, 20)
 _PUSHBACK_DELAY_S = 0.2
+_STALLED_S = 5.0
 
 
 def run(installation: Installation) -> None:
@@ -82,6 +83,7 @@ def _open_journal(installation: Installation) -> Journal:
 
 async def _serve(installation: Installation, journal: Journal, listener: socket.socket) -> None:
     config = installation.config
+    journal.start()
     plans = build_plans(config, compile_query)
     service = IntakeService(
         journal,
@@ -147,10 +149,12 @@ def _status(service: IntakeService, runners: list[SourceRunner]) -> dict[str, An
     accepted = service.journal.accepted()
     tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
     reasons = _not_ready(service.journal)
+    page = service.journal.status()
+    late = [f"the disk has owed an answer for {page['stalled_seconds']:.0f} s"] if page["stalled_seconds"] > _STALLED_S else []
     return {
-        **service.journal.status(),
+        **page,
         "ready": not reasons,
-        "reasons": reasons,
+        "reasons": reasons + late,
         "accepted": tenants,
         "sources": _sources_page(service, runners),
     }

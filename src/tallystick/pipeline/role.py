@@ -68,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run one role until it is told to stop; returns the exit code."""
     os.umask(0o077)
     configure_logging()
+    role = arguments[0] if arguments else ""
     try:
         role, parent_pid, config = parse_role_arguments(arguments)
         die_with_parent(parent_pid)
@@ -88,6 +89,9 @@ def main(arguments: Sequence[str]) -> int:
         return EXIT_INTEGRITY
     except TallystickError as error:
         log.error("role ended", role=role, error=str(error))
+        return EXIT_FAILED
+    except OSError:
+        log.exception("role ended", role=role)
         return EXIT_FAILED
     return 0
 

@@ -9,6 +9,12 @@ import threading
 def stop_event() -> threading.Event:
     """An event that the first SIGTERM or SIGINT sets. SIGHUP is ignored by roles that have nothing to reload."""
     stop = threading.Event()
+    heed(stop)
+    return stop
+
+
+def heed(stop: threading.Event) -> None:
+    """From now on signals set ``stop``."""
 
     def on_signal(_number: int, _frame: object) -> None:
         stop.set()
@@ -16,4 +22,3 @@ def stop_event() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    return stop

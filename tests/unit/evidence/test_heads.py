@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tallystick.durable import set_observer
 from tallystick.evidence.checkpoint import Checkpoint, sign_checkpoint
 from tallystick.evidence.heads import Heads, HeadsFile, Round, heads_path
 
@@ -133,3 +137,44 @@ def test_damaged_first_line_stops_nobody(data_dir: Path) -> None:
     third = HeadsFile(data_dir)
     assert third.damaged == []
     third.close()
+
+
+def test_a_file_whose_sync_failed_is_written_anew(data_dir: Path) -> None:
+    """A later sync of it proves nothing: before anybody sees a head, all of them are in a file of their own, synced."""
+    writer = HeadsFile(data_dir)
+    writer.append(Round(4, [note("a", 3)]))
+    with pytest.raises(OSError, match="injected"), failing("sync_data"):
+        writer.append(Round(5, [note("a", 4)]))
+    writer.close()
+    old = heads_path(data_dir).stat().st_ino
+    again = HeadsFile(data_dir, is_suspect=True)
+    again.publish()
+    assert heads_path(data_dir).stat().st_ino != old
+    assert Heads(data_dir).sealed_size("a") == 4
+    again.append(Round(6, [note("a", 5)]))
+    again.publish()
+    again.close()
+    again.close()
+    assert Heads(data_dir).sealed_size("a") == 5
+
+
+def test_what_a_killed_writer_left_is_synced_first(data_dir: Path) -> None:
+    """A line may be in memory alone when its writer dies; a start that cannot sync it shows nothing."""
+    HeadsFile(data_dir).close()
+    with pytest.raises(OSError, match="injected"), failing("sync_data"):
+        HeadsFile(data_dir)
+
+
+@contextmanager
+def failing(step: str) -> Iterator[None]:
+    """Every durable step of that name fails."""
+
+    def fail(operation: str, path: Path | None, fd: int) -> None:
+        if operation == step:
+            raise OSError(errno.EIO, "injected")
+
+    set_observer(fail)
+    try:
+        yield
+    finally:
+        set_observer(None)

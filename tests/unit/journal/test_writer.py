@@ -7,10 +7,11 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -312,6 +313,12 @@ def test_a_failed_write_moves_the_commit_to_a_new_segment(tmp_path: Path, disk: 
     assert events(tmp_path) == {0: b"a", 1: b"b"}
 
 
+async def until_accepting(journal: Journal) -> None:
+    async with asyncio.timeout(10):
+        while not journal.status()["accepting"]:
+            await asyncio.sleep(0.005)
+
+
 def test_a_second_failure_stops_intake(tmp_path: Path, disk: Disk) -> None:
     """Refused, said so in status, nothing acknowledged later; a restart goes on without what was refused."""
 
@@ -330,25 +337,164 @@ def test_a_second_failure_stops_intake(tmp_path: Path, disk: Disk) -> None:
     assert events(tmp_path) == {0: b"a", 1: b"b"}
 
 
-def test_a_commit_that_cannot_be_settled_ends_the_process(tmp_path: Path) -> None:
-    """Half settled is worse than dead: the process ends at once, and what was committed is there in the next life."""
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped journal tries again after 20 to 80 milliseconds."""
+    monkeypatch.setattr(commit, "_HEAL_PAUSE_S", (0.02, 0.08))
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_stopped_intake_heals_in_a_new_segment(tmp_path: Path, disk: Disk) -> None:
+    """While the disk fails it is tried again now and then; when it works intake goes on by itself, in a file that no failure touched."""
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+        poisoned = journal.status()["segment"]
+        disk.fail = {"sync_data": [errno.EIO] * 8}
+        with pytest.raises(NotAcceptingError):
+            await append(journal, b"refused")
+        await until_accepting(journal)
+        assert disk.fail == {"sync_data": []}
+        assert journal.status()["segment"] != poisoned
+        assert (await append(journal, b"b")).tenants[0].ranges == [[1, 1]]
+
+    with_journal(tmp_path, work)
+    assert events(tmp_path) == {0: b"a", 1: b"b"}
+    assert len(segments(tmp_path)) == 2
+    assert not [item for item in read_all(tmp_path) if isinstance(item, DamagedSpan)]
+    write(tmp_path, [b"c"])
+    assert events(tmp_path) == {0: b"a", 1: b"b", 2: b"c"}
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("step", ["preallocate", "rename"])
+def test_a_disk_that_fails_at_start_opens_and_heals(tmp_path: Path, disk: Disk, step: str) -> None:
+    """Opening is no error, whichever step of making the first segment fails: intake refuses, with the reason, until the disk works."""
+    write(tmp_path, [b"a"])
+    calls = []
+
+    def fail(operation: str, path: Path | None, fd: int) -> None:
+        if operation == step and len(calls) < 5 and (path is None or path.suffix == ".seg"):
+            calls.append(operation)
+            raise OSError(errno.EIO, "injected")
+
+    async def work(journal: Journal) -> None:
+        assert not journal.status()["accepting"]
+        assert "injected" in journal.status()["reason"]
+        await until_accepting(journal)
+        await append(journal, b"b")
+
+    set_observer(fail)
+    with_journal(tmp_path, work)
+    assert len(calls) == 5
+    assert events(tmp_path) == {0: b"a", 1: b"b"}
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_disk_that_fails_and_is_full_then(tmp_path: Path, disk: Disk) -> None:
+    """What stopped intake was EIO, what keeps it is ENOSPC: the reason follows, and both pass."""
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+        disk.fail = {"sync_data": [errno.EIO, errno.EIO, errno.ENOSPC]}
+        with pytest.raises(NotAcceptingError):
+            await append(journal, b"refused")
+        async with asyncio.timeout(10):
+            while "full" not in str(journal.status()["reason"]):
+                await asyncio.sleep(0.005)
+        with pytest.raises(DiskFullError):
+            await append(journal, b"refused")
+        await until_accepting(journal)
+        assert (await append(journal, b"b")).tenants[0].ranges == [[1, 1]]
+
+    with_journal(tmp_path, work)
+    assert events(tmp_path) == {0: b"a", 1: b"b"}
+
+
+def test_a_failed_rotation_heals_behind_the_old_segment(tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old segment was whole; it ends where it was durable, and is not written to again."""
+    monkeypatch.setattr(commit, "_HEAL_PAUSE_S", (0.02, 0.08))
+    lines = [sha256(b"%d" % number).digest().hex().encode() for number in range(5_000)]
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+        old = journal.status()["segment"]
+        disk.fail = {"rename": [errno.EIO, errno.EIO]}
+        with pytest.raises(NotAcceptingError):
+            await journal.append(Append([batch(lines)]))
+        await until_accepting(journal)
+        assert journal.status()["segment"] != old
+        assert (await append(journal, b"b")).tenants[0].ranges == [[1, 1]]
+
+    with_journal(tmp_path, work, segment="64KiB")
+    assert events(tmp_path) == {0: b"a", 1: b"b"}
+    assert not [item for item in read_all(tmp_path) if isinstance(item, DamagedSpan)]
+
+
+def in_a_child(work: Callable[[Journal], Coroutine[Any, Any, None]], data: Path) -> int:
+    """The exit code of a process that does ``work``, 0 when it comes to its end."""
     pid = os.fork()
     if not pid:
-
-        async def work(journal: Journal) -> None:
-            await append(journal, b"a")
-
-            def failing(*_: object) -> None:
-                raise MemoryError
-
-            journal.dedupe.commit = failing  # type: ignore[method-assign]
-            await append(journal, b"b")
-
         with contextlib.suppress(BaseException):
-            with_journal(tmp_path, work)
+            with_journal(data, work)
         os._exit(0)
     _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 1
+    return os.waitstatus_to_exitcode(status)
+
+
+def test_a_segment_that_cannot_be_taken_back_ends_the_process(tmp_path: Path, disk: Disk) -> None:
+    """It has its name, its directory cannot be synced, and it cannot be removed: refusing would be a guess. The next life reads it."""
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+
+        def stuck(operation: str, path: Path | None, fd: int) -> None:
+            if operation in ("sync_data", "sync_dir", "unlink") and threading.current_thread().name == "journal-commit":
+                is_first = operation == "sync_data" and not failed
+                failed.append(operation)
+                if operation != "sync_data" or is_first:
+                    raise OSError(errno.EIO, "injected")
+
+        failed: list[str] = []
+        set_observer(stuck)
+        await append(journal, b"b")
+
+    assert in_a_child(work, tmp_path) == 1
+    write(tmp_path, [b"c"])
+    assert list(events(tmp_path).values()) in ([b"a", b"b", b"c"], [b"a", b"c"])
+    assert not [item for item in read_all(tmp_path) if isinstance(item, DamagedSpan)]
+
+
+def test_a_fault_of_the_commit_thread_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what it had written: no answer, and the next life goes on from what is there."""
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+
+        def failing(*_: object) -> None:
+            raise MemoryError
+
+        monkeypatch.setattr(commit, "encode_groups", failing)
+        await append(journal, b"b")
+
+    assert in_a_child(work, tmp_path) == 1
+    write(tmp_path, [b"c"])
+    assert events(tmp_path) == {0: b"a", 1: b"c"}
+
+
+def test_a_commit_that_cannot_be_settled_ends_the_process(tmp_path: Path) -> None:
+    """Half settled is worse than dead: the process ends at once, and what was committed is there in the next life."""
+
+    async def work(journal: Journal) -> None:
+        await append(journal, b"a")
+
+        def failing(*_: object) -> None:
+            raise MemoryError
+
+        journal.dedupe.commit = failing  # type: ignore[method-assign]
+        await append(journal, b"b")
+
+    assert in_a_child(work, tmp_path) == 1
     write(tmp_path, [b"c"])
     assert events(tmp_path) == {0: b"a", 1: b"b", 2: b"c"}
 
