@@ -194,14 +194,19 @@ class Fault:
 class Decoded:
     """What a source's own decoder made of what it received.
 
-    ``events``, ``contents`` and ``lines`` are parallel: ``contents`` are the records as sent (what repeats are compared by, and
-    what the quarantine keeps of a conflict), ``lines`` their places, from 1. Events have no tenant.
+    ``events``, ``contents`` and ``lines`` are parallel: ``contents`` are the records as sent (what repeats are compared by),
+    ``lines`` their places, from 1. Events have no tenant.
     """
 
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def records(self) -> Sequence[bytes]:
+        """What the quarantine keeps of a record whose event is no good after all; parallel to ``events``."""
+        return self.contents
 
 
 @dataclass(frozen=True, slots=True)

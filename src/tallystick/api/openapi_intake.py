@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.api.openapi_protocols import protocol_paths
+
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
 _EVENT_REF = {"$ref": "#/components/schemas/EventInput"}
@@ -48,7 +50,7 @@ _ACCEPTED = {
 
 def intake_paths() -> dict[str, Any]:
     """Path items of the intake process, by path."""
-    return {"/v1/events": {"post": _post_events()}, "/v1/in/{source}": {"post": _post_source()}, **_health()}
+    return {"/v1/events": {"post": _post_events()}, "/v1/in/{source}": {"post": _post_source()}, **protocol_paths(), **_health()}
 
 
 def _wishes(on_invalid: str) -> list[dict[str, Any]]:

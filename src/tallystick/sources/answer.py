@@ -71,7 +71,7 @@ class ReceiptSigner:
                 body.log,
                 tuple((first, count) for first, count in tenant.ranges),
                 root,
-                input_root([record.strip() for record in tenant.records]),
+                input_root([record.strip() for record in tenant.records()]),
                 outcome.received_at,
                 format_utc(include_by),
             )

@@ -64,15 +64,7 @@ class Inlet:
     async def commit_decoded(self, decode: Callable[[], Decoded], size: int, sender: Sender | None = None, peer: str = "") -> Taken:
         """See `plugin.Intake`."""
         draft = self._draft(sender or self._own, peer)
-        self._service.size(draft, size)
-        decoded = await self._service.work(draft, decode)
-        draft.events, draft.contents, draft.records, draft.lines = (
-            decoded.events, decoded.contents, decoded.contents, decoded.lines,
-        )  # fmt: skip
-        draft.bad = [
-            Bad(fault.line, EventInvalidError(fault.message, line=fault.line, code=fault.code), fault.record)
-            for fault in decoded.faults
-        ]
+        await self._service.decode(draft, size, decode)
         return await self._commit(draft)
 
     async def record_gap(self, gap_id: str, facts: Mapping[str, Any], sender: Sender | None = None) -> None:

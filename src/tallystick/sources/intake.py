@@ -37,7 +37,7 @@ from tallystick.journal.entries import Append, Committed, FilterCount, TenantBat
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
 from tallystick.journal.writer import Journal
-from tallystick.plugin import Record
+from tallystick.plugin import Decoded, Record
 from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
@@ -52,8 +52,7 @@ from tallystick.sources.submission import (
     Sender,
 )
 from tallystick.sources.tally import SourceTallies
-from tallystick.transforms import MapOptions
-from tallystick.transforms import Mapping as RecordMapping
+from tallystick.transforms import MapOptions, RecordMapping
 
 T = TypeVar("T")
 
@@ -161,6 +160,17 @@ class IntakeService:
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
 
+    async def decode(self, draft: Draft, size: int, decode: Callable[[], Decoded]) -> None:
+        """Step 1 for ``size`` bytes of a protocol of which ``decode`` makes events. Raises InvalidBatchError, and what it raises."""
+        self.size(draft, size)
+        found = await self.work(draft, decode)
+        draft.events, draft.contents, draft.records, draft.lines = found.events, found.contents, found.records, found.lines
+        for fault in found.faults:
+            error = EventInvalidError(fault.message, line=fault.line, code=fault.code)
+            draft.bad.append(Bad(fault.line, error, fault.record))
+        if draft.bad and draft.on_invalid == "reject":
+            raise InvalidBatchError(draft.bad, is_unreadable=False)
+
     def _map(self, draft: Draft, mapping: RecordMapping, records: Sequence[Record]) -> None:
         options = MapOptions(draft.plan.name, draft.plan.keep_raw)
         for start in range(0, len(records), _MAP_RECORDS):
@@ -168,7 +178,7 @@ class IntakeService:
             result = mapping.map_batch([record.data for record in part], [record.peer for record in part], options)
             draft.events += result.events
             draft.contents += result.contents
-            draft.records += result.contents
+            draft.records = draft.contents
             draft.lines += [part[position].line for position in result.positions]
             for problem in result.problems:
                 line = part[problem.position].line

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from msgspec import Meta
 
-from tallystick.config.settings import Settings
+from tallystick.config.settings import Config, Settings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Source, SourceContext
+from tallystick.transforms import RecordMapping
 
 if TYPE_CHECKING:
     from tallystick.sources.doors import DoorParts
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "http": "tallystick.sources.http",
+    "otlp": "tallystick.sources.otlp",
 }
 """Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
 
@@ -63,6 +65,7 @@ class SourceKind:
 
     ``source`` makes a source that runs by itself (`plugin.Source`), anew for each run. ``mappings`` are the names that its setting
     ``mapping`` may have besides the mapping files: what it decodes itself, and `NATIVE`.
+    ``own_mapping`` makes the type's one mapping, for records that no mapping file describes.
     """
 
     settings: type[SourceSettings]
@@ -71,6 +74,7 @@ class SourceKind:
     is_built_in: bool = False
     source: Callable[[Any, SourceContext], Source] | None = None
     mappings: tuple[str, ...] = ()
+    own_mapping: Callable[[Config], RecordMapping] | None = None
 
 
 def load_kind(name: str) -> SourceKind:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from tallystick.errors import EventInvalidError, EventTooLargeError
@@ -82,9 +83,7 @@ def outcome_of(draft: Draft, shares: Shares) -> Outcome:
     bad = draft.bad + [conflict_of(draft, stored[number], place) for number, place in committed.conflicts]
     tenants = []
     for number, (part, done) in enumerate(zip(stored, committed.tenants, strict=True)):
-        records: Sequence[bytes] = draft.records
-        if conflicts or len(part.positions) < len(records):
-            records = [records[position] for place, position in enumerate(part.positions) if (number, place) not in conflicts]
+        records = partial(_records, draft, part.positions, {place for at, place in conflicts if at == number})
         tenants.append(TenantOutcome(done.handle, done.ranges, done.leaf_hashes, records))
     return Outcome(
         draft.received_at,
@@ -95,6 +94,10 @@ def outcome_of(draft: Draft, shares: Shares) -> Outcome:
         made_ids(stored),
         tenants,
     )
+
+
+def _records(draft: Draft, positions: Sequence[int], conflicts: Collection[int]) -> list[bytes]:
+    return [draft.records[position] for place, position in enumerate(positions) if place not in conflicts]
 
 
 def made_ids(parts: list[Part], start: int = 0, end: int | None = None) -> list[str]:

@@ -15,8 +15,7 @@ from tallystick.config.load import decode_table, place_of
 from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Transform
 from tallystick.sources.kind import KINDS, MappedSettings, SourceKind, SourceSettings, built_in_kinds, load_kind
-from tallystick.transforms import Mapping as RecordMapping
-from tallystick.transforms import build_transform, load_mappings
+from tallystick.transforms import RecordMapping, build_transform, load_mappings
 
 EVENTS = "events"
 INNER = "tallystick"
@@ -43,7 +42,6 @@ class SourcePlan:
 
 def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
     """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform."""
-    mappings = load_mappings()
     made: dict[str, Transform] = {}
 
     def chain(names: Sequence[str], owner: str) -> tuple[Transform, ...]:
@@ -62,16 +60,13 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
     kinds = built_in_kinds()
     for name in kinds:
         if name not in config.sources:
-            plans[name] = _plan(name, name, kinds[name].settings(), mappings, chain(first, "pipeline.transforms"))
+            mapping = _mapping(config, name, kinds[name].settings())
+            plans[name] = _plan(name, name, kinds[name].settings(), mapping, chain(first, "pipeline.transforms"))
     for name in config.sources:
         kind, settings = _declared(config, name, kinds)
-        own = load_kind(kind).mappings
-        if isinstance(settings, MappedSettings) and settings.mapping not in (*mappings, *own):
-            known = ", ".join(sorted([*mappings, *own]))
-            place = place_of(config, f"sources.{name}.mapping")
-            raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
+        mapping = _mapping(config, kind, settings, name)
         transforms = chain((*first, *settings.transforms), f"sources.{name}.transforms")
-        plans[name] = _plan(name, kind, settings, mappings, transforms)
+        plans[name] = _plan(name, kind, settings, mapping, transforms)
     return plans
 
 
@@ -99,13 +94,25 @@ def _declared(config: Config, name: str, built_in: Mapping[str, SourceKind]) -> 
     return str(kind), settings
 
 
+def _mapping(config: Config, type_name: str, settings: SourceSettings, name: str = "") -> RecordMapping | None:
+    """The mapping of a source's type, or the one that its settings name; None: it makes events itself. Raises ConfigError."""
+    kind = load_kind(type_name)
+    if kind.own_mapping is not None:
+        return kind.own_mapping(config)
+    if not isinstance(settings, MappedSettings) or settings.mapping in kind.mappings:
+        return None
+    mappings = load_mappings()
+    if settings.mapping not in mappings:
+        place, known = place_of(config, f"sources.{name}.mapping"), ", ".join(sorted([*mappings, *kind.mappings]))
+        raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
+    return mappings[settings.mapping]
+
+
 def _plan(
-    name: str, kind: str, settings: SourceSettings, mappings: Mapping[str, RecordMapping], transforms: Sequence[Transform]
+    name: str, kind: str, settings: SourceSettings, mapping: RecordMapping | None, transforms: Sequence[Transform]
 ) -> SourcePlan:
-    if not isinstance(settings, MappedSettings):
-        return SourcePlan(name, kind, settings.tenant, None, transforms, "quarantine", settings=settings)
-    mapping = mappings.get(settings.mapping)  # None: one that the source does itself
-    return SourcePlan(name, kind, settings.tenant, mapping, transforms, "quarantine", settings.keep_raw, settings)
+    keep_raw = not isinstance(settings, MappedSettings) or settings.keep_raw
+    return SourcePlan(name, kind, settings.tenant, mapping, transforms, "quarantine", keep_raw, settings)
 
 
 def _transform(config: Config, name: str, owner: str, compile_query: Callable[[str], Callable[..., bool]]) -> Transform:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,7 +40,7 @@ class Draft:
     received_at: str
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
-    records: list[bytes] = field(default_factory=list)
+    records: Sequence[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     said: Sequence[bytes] = ()
     bad: list[Bad] = field(default_factory=list)
@@ -57,12 +57,12 @@ class Draft:
 
 @dataclass(slots=True)
 class TenantOutcome:
-    """What became of one tenant's part. ``records`` are those of its events as sent, for the input root of a signed receipt."""
+    """What became of one tenant's part. ``records()``: those of its events as sent, for the input root of a signed receipt."""
 
     handle: str
     ranges: Sequence[Sequence[int]]
     leaf_hashes: Sequence[bytes]
-    records: Sequence[bytes]
+    records: Callable[[], list[bytes]]
 
 
 @dataclass(slots=True)

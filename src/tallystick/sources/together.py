@@ -183,7 +183,7 @@ def share_out(draft: Draft, shares: Shares, ends: Sequence[int]) -> list[Outcome
             duplicates = sum(place in repeated for place in range(start, stop)) if repeated else 0
             outcome.accepted += stop - start - duplicates
             outcome.duplicates += duplicates
-            where = TenantOutcome(done.handle, ranges_of(indexes[start:stop]), done.leaf_hashes[start:stop], ())
+            where = TenantOutcome(done.handle, ranges_of(indexes[start:stop]), done.leaf_hashes[start:stop], list)
             outcome.tenants.append(where)
             start = stop
     for part in shares.parts:

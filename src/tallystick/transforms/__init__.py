@@ -10,10 +10,10 @@ from tallystick.config.settings import Config
 from tallystick.errors import ConfigError
 from tallystick.plugin import Transform
 from tallystick.transforms.filter import Filter, FilterSettings, Predicate
-from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, load_mappings
+from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping, load_mappings
 from tallystick.transforms.redact import Redact, RedactSettings
 
-__all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "build_transform", "load_mappings"]
+__all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping", "build_transform", "load_mappings"]
 
 SECRETS = "secrets"
 """The transform that is there without a table of its own."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -95,6 +95,17 @@ class MapOptions:
     source_type: str = ""
     keep_raw: bool = True
     names_by_digest: bool = True
+
+
+class RecordMapping(Protocol):
+    """What a source makes events with: a mapping file, or code of its own where one file a product is not the way."""
+
+    name: str
+
+    def map_batch(
+        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+    ) -> MapResult:
+        """All events in ``records``, which may be containers, and a problem for each record in them that does not map."""
 
 
 class Mapping:

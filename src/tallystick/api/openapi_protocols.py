@@ -1,0 +1,59 @@
+"""OpenAPI path items for the endpoints of other protocols, which answer in their own form; their pages are in docs/sources/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
+_STATUS = {
+    "type": "object",
+    "description": "google.rpc.Status",
+    "required": ["code", "message"],
+    "properties": {
+        "code": {"type": "integer"},
+        "message": {"type": "string"},
+        "details": {"type": "array", "items": {"type": "object"}},
+    },
+}
+_OTLP_REFUSALS = {
+    "400": "No OTLP request; nothing was stored.",
+    "401": "No key, or one that is unknown, expired or revoked.",
+    "403": "The key lacks `ingest`, or may not write there.",
+    "408": "The body did not arrive in time.",
+    "413": "Larger than a limit of `/v1/limits`, or too many records.",
+    "415": "A media type or encoding that is not read here.",
+    "421": "A Host header that this server does not serve.",
+    "429": "Too much from this sender.",
+    "431": "The request line and headers are too large.",
+    "503": "Overloaded, `disk_full` or not accepting; nothing was stored.",
+}
+
+
+def protocol_paths() -> dict[str, Any]:
+    """Path items by path."""
+    return {"/v1/logs": {"post": _post_logs()}}
+
+
+def _otlp_bodies(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}, "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}}}
+
+
+def _otlp_refusals() -> dict[str, Any]:
+    made = {status: {"description": text, "content": _otlp_bodies(_STATUS)} for status, text in _OTLP_REFUSALS.items()}
+    for status in ("429", "503"):
+        made[status]["headers"] = _RETRY
+    return made
+
+
+def _post_logs() -> dict[str, Any]:
+    partial = {"rejectedLogRecords": {"type": "string"}, "errorMessage": {"type": "string"}}
+    answer = {"type": "object", "properties": {"partialSuccess": {"type": "object", "properties": partial}}}
+    return {
+        "operationId": "exportLogs",
+        "tags": ["intake"],
+        "summary": "OpenTelemetry log records",
+        "description": "An ExportLogsServiceRequest of OTLP/HTTP. Bad records go to quarantine and are told in `partial_success`.",
+        "security": [{"key": []}],
+        "requestBody": {"required": True, "content": _otlp_bodies({"type": "object"})},
+        "responses": {"200": {"description": "On disk.", "content": _otlp_bodies(answer)}, **_otlp_refusals()},
+    }

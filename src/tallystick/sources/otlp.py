@@ -1,0 +1,119 @@
+"""Source type `otlp`: OpenTelemetry log records, over HTTP here and over gRPC in `otlp_grpc`.
+
+Built in at `POST /v1/logs`, where exporters send. A further source answers at `/v1/in/NAME/v1/logs` (an exporter's base
+endpoint is then `…/v1/in/NAME`) and at `/v1/in/NAME`.
+
+Good records are stored, bad ones kept in the quarantine, in one commit; the answer is then a success that tells how many were
+rejected and why, as the protocol has it: a sender must not send any of them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from tallystick.config import Config
+from tallystick.http.problem import Problem
+from tallystick.protocols.otlp import decode_protobuf
+from tallystick.protocols.otlp_answer import JSON, PROTOBUF, encode_status, encode_success, status_code
+from tallystick.protocols.otlp_json import decode_json
+from tallystick.protocols.otlp_wire import OtlpInvalidError
+from tallystick.sources.asgi import Receive, Reply, Scope, headers_of, peer_of, query_of
+from tallystick.sources.doors import DoorParts
+from tallystick.sources.intake import IntakeService
+from tallystick.sources.kind import SourceKind, SourceSettings
+from tallystick.sources.plan import SourcePlan
+from tallystick.sources.refusal import TOO_MANY_EVENTS
+from tallystick.sources.routes import Route
+from tallystick.sources.submission import Outcome, Sender
+from tallystick.transforms.otlp import OtlpDecoded, OtlpMapping
+
+_TOLD_MAX = 5
+
+
+class OtlpSourceSettings(SourceSettings, frozen=True):
+    """`[sources.NAME]` with `type = "otlp"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtlpDoor:
+    """`POST /v1/logs` of one source."""
+
+    parts: DoorParts
+    plan: SourcePlan
+
+    async def __call__(self, scope: Scope, receive: Receive) -> Reply:
+        """The answer to one request, in its own encoding."""
+        parts, plan, headers = self.parts, self.plan, headers_of(scope)
+        sender = parts.sender(scope, headers.get(b"authorization"))
+        query_of(scope, ())
+        media = _media(headers.get(b"content-type", b""))
+        if media is None:
+            raise Problem(
+                415,
+                "media_type_unsupported",
+                "send application/x-protobuf or application/json",
+                headers={"accept": "application/x-protobuf, application/json"},
+            )
+        parts.service.quotas.admit(sender.credential, plan.tenant or sender.only_tenant)
+        with parts.bodies.hold(plan.tenant or sender.lane) as hold:
+            body = await parts.body(sender, headers, receive, hold)
+            outcome = await take_logs(parts.service, plan, sender, body, media, peer_of(scope))
+            return Reply(200, encode_success(media, len(outcome.bad), rejection(outcome)), media)
+
+
+async def take_logs(service: IntakeService, plan: SourcePlan, sender: Sender, body: bytes, media: bytes, peer: str) -> Outcome:
+    """One request, made durable. Raises Problem 400 or 413 for a body that is not taken, and what `IntakeService.commit` does."""
+    mapping, events_max = cast("OtlpMapping", plan.mapping), service.reader.limits.events
+    decode = decode_json if media == JSON else decode_protobuf
+
+    def read() -> OtlpDecoded:
+        return mapping.map_groups(decode(body, mapping.value_depth, events_max), peer)
+
+    draft = service.draft(plan, sender, peer=peer)
+    try:
+        await service.decode(draft, len(body), read)
+    except OtlpInvalidError as error:
+        raise Problem(413 if error.code == TOO_MANY_EVENTS else 400, error.code, error.message) from None
+    return await service.commit(draft)
+
+
+def rejection(outcome: Outcome) -> str:
+    """What the sender is told of records that are in the quarantine; empty when there are none."""
+    if not outcome.bad:
+        return ""
+    told = [f"record {bad.line}: {bad.error.message} ({bad.error.code})" for bad in outcome.bad[:_TOLD_MAX]]
+    more = f"; and {len(outcome.bad) - _TOLD_MAX} more" if len(outcome.bad) > _TOLD_MAX else ""
+    return f"kept in the quarantine: {'; '.join(told)}{more}"
+
+
+def refuse(problem: Problem, scope: Scope, request_id: str) -> Reply:
+    """A google.rpc.Status, in the encoding of the request where that is known."""
+    sent = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+    media = _media(sent) or JSON
+    retry_after = problem.headers.get("retry-after")
+    message = f"{problem.detail} ({problem.code})"
+    body = encode_status(media, status_code(problem.status), message, None if retry_after is None else int(retry_after))
+    return Reply(problem.status, body, media)
+
+
+def _media(content_type: bytes) -> bytes | None:
+    media = content_type.partition(b";")[0].strip().lower()
+    return media if media in (PROTOBUF, JSON) else None
+
+
+def _paths(plan: SourcePlan) -> list[str]:
+    return ["/v1/logs"] if plan.name == plan.type else [f"/v1/in/{plan.name}/v1/logs", f"/v1/in/{plan.name}"]
+
+
+def _doors(parts: DoorParts, plan: SourcePlan) -> Iterable[Route]:
+    door = OtlpDoor(parts, plan)
+    return [Route(path, door, refuse=refuse) for path in _paths(plan)]
+
+
+def _mapping(config: Config) -> OtlpMapping:
+    return OtlpMapping(config.limits.depth)
+
+
+KIND = SourceKind(OtlpSourceSettings, lambda plan: f"POST {_paths(plan)[0]}", _doors, is_built_in=True, own_mapping=_mapping)
