@@ -33,10 +33,9 @@ from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
-from tallystick.journal.entries import Append, Committed, FilterCount, TenantBatch
+from tallystick.journal.entries import Append, Appender, Committed, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
-from tallystick.journal.writer import Journal
 from tallystick.plugin import Decoded, Record
 from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
@@ -78,7 +77,7 @@ class Prepared:
 class IntakeService:
     """Everything between a source and the journal. Runs on the event loop of the intake process."""
 
-    journal: Journal
+    journal: Appender
     tenants: TenantRegistry
     plans: Mapping[str, SourcePlan]
     reader: EventReader
