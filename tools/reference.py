@@ -32,6 +32,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
+    from tallystick.sources.listener import ListenSettings
     from tallystick.transforms.filter import FilterSettings
     from tallystick.transforms.redact import RedactSettings
 
@@ -45,6 +46,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[tenants.NAME]"] = TenantSettings
     found["[sources.NAME], every type"] = SourceSettings
     found["[sources.NAME], every type with a mapping"] = MappedSettings
+    found["[sources.NAME], every type that listens by itself"] = ListenSettings
     for kind in sorted(KINDS):
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {
     "http": "tallystick.sources.http",
     "otlp": "tallystick.sources.otlp",
+    "syslog": "tallystick.sources.syslog",
 }
 """Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
 
@@ -63,9 +64,9 @@ class MappedSettings(SourceSettings, frozen=True):
 class SourceKind:
     """One type of source. ``doors`` are the HTTP doors of one source of it; ``way`` names its way in for people.
 
-    ``source`` makes a source that runs by itself (`plugin.Source`), anew for each run. ``mappings`` are the names that its setting
-    ``mapping`` may have besides the mapping files: what it decodes itself, and `NATIVE`.
-    ``own_mapping`` makes the type's one mapping, for records that no mapping file describes.
+    ``source`` makes a source that runs by itself (`plugin.Source`), anew for each run. ``own_mapping`` makes the type's own
+    mapping, for records that no mapping file describes; its setting ``mapping``, if it has one, has that mapping's name as default.
+    ``mappings`` are further names that the setting may have besides the mapping files, for what the source does itself (`NATIVE`).
     """
 
     settings: type[SourceSettings]
@@ -74,7 +75,7 @@ class SourceKind:
     is_built_in: bool = False
     source: Callable[[Any, SourceContext], Source] | None = None
     mappings: tuple[str, ...] = ()
-    own_mapping: Callable[[Config], RecordMapping] | None = None
+    own_mapping: Callable[[Config, Any], RecordMapping] | None = None
 
 
 def load_kind(name: str) -> SourceKind:

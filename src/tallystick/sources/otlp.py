@@ -112,7 +112,7 @@ def _doors(parts: DoorParts, plan: SourcePlan) -> Iterable[Route]:
     return [Route(path, door, refuse=refuse) for path in _paths(plan)]
 
 
-def _mapping(config: Config) -> OtlpMapping:
+def _mapping(config: Config, settings: OtlpSourceSettings) -> OtlpMapping:
     return OtlpMapping(config.limits.depth)
 
 

@@ -97,13 +97,15 @@ def _declared(config: Config, name: str, built_in: Mapping[str, SourceKind]) -> 
 def _mapping(config: Config, type_name: str, settings: SourceSettings, name: str = "") -> RecordMapping | None:
     """The mapping of a source's type, or the one that its settings name; None: it makes events itself. Raises ConfigError."""
     kind = load_kind(type_name)
-    if kind.own_mapping is not None:
-        return kind.own_mapping(config)
-    if not isinstance(settings, MappedSettings) or settings.mapping in kind.mappings:
+    own = kind.own_mapping(config, settings) if kind.own_mapping is not None else None
+    if not isinstance(settings, MappedSettings) or (own is not None and settings.mapping == own.name):
+        return own
+    if settings.mapping in kind.mappings:
         return None
     mappings = load_mappings()
     if settings.mapping not in mappings:
-        place, known = place_of(config, f"sources.{name}.mapping"), ", ".join(sorted([*mappings, *kind.mappings]))
+        names = sorted([*mappings, *kind.mappings, *([own.name] if own is not None else [])])
+        place, known = place_of(config, f"sources.{name}.mapping"), ", ".join(names)
         raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
     return mappings[settings.mapping]
 

@@ -52,7 +52,7 @@ keep_raw = false
         ('[sources.events]\ntype = "http"', "built-in"),
         ('[sources.tallystick]\ntype = "http"', "built-in"),
         ('[sources."a/b"]\ntype = "http"', "no name of a source"),
-        ('[sources.x]\ntype = "syslog"', "unknown source type 'syslog'"),
+        ('[sources.x]\ntype = "nosuch"', "unknown source type 'nosuch'"),
         ("[sources.x]\nmapping = 'generic'", "sources.x has no `type`"),
         ('[sources.x]\ntype = "http"\nmapping = "nosuch"', "no mapping `nosuch`"),
         ('[sources.x]\ntype = "http"\ntenant = "Not a tenant"', "sources.x.tenant"),
