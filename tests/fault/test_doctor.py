@@ -43,3 +43,22 @@ def test_a_broken_one_fails(tmp_path: Path, note: Note, name: str, check: str) -
     assert states[check] == "fail"
     assert list(tmp_path.glob("tallystick-doctor-*"))
     note(f"`doctor durability`, stand-in `{name}`", 2, f"{check}: goes red")
+
+
+DULL = """
+import sys
+from tallystick.pipeline import durability
+durability._mount = lambda image, disk: durability._run("mount", "-o", "loop,sync", str(image), str(disk))
+sys.exit(durability.main(sys.argv[1:]))
+"""
+
+
+@needs_root
+def test_a_cut_that_loses_nothing_is_no_proof(tmp_path: Path, note: Note) -> None:
+    """On a file system that writes everything at once no cut can show whether the server syncs: the verdict is `not run`."""
+    command = ["unshare", "--mount", sys.executable, "-c", DULL, str(tmp_path / "cut"), "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    finding = json.loads(done.stdout)
+    assert finding["state"] == "not run", finding
+    assert "nobody synced" in finding["detail"]
+    note("`doctor durability` on a file system that loses nothing", 1, "power cut: not run, since it could show nothing")

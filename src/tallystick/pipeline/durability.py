@@ -6,7 +6,9 @@ Three kinds of rounds, each under load and each judged by the same ledger (`tria
 - **fill**: the quota is reached, intake must refuse with `disk_full`; with more room it must go on, and have nothing lost.
 - **cut**: a file system of our own in a file; the server is frozen, the file copied without what was not synced, and the
   server is started on the copy, as after a power cut. Needs root and loop devices. It runs in a mount namespace of its own
-  (`unshare --mount`), so nothing stays mounted however it ends.
+  (`unshare --mount`), so nothing stays mounted however it ends. Before each cut the doctor itself writes a block that it does not
+  sync, and waits for one answer more: a cut that did not lose that block could not have shown a server that does not sync
+  either, and is made again.
 
 What this cannot show: whether the device itself keeps what it says it has. For that the plug has to be pulled.
 """
@@ -32,7 +34,9 @@ _EVENTS_A_ROUND = 1_000
 _FILL_QUOTA = "40MiB"
 _IMAGE_BYTES = 384 << 20
 _NEEDED_BYTES = 1 << 30
-_TOOLS = ("unshare", "mount", "umount", "mkfs.ext4", "cp")
+_TOOLS = ("unshare", "mount", "umount", "mkfs.ext4", "cp", "sync")
+_CUTS_A_ROUND = 5
+_BLOCK_BYTES = 4096
 _HINT = "Report it with the scratch directory, which was kept: {}"
 
 
@@ -125,24 +129,46 @@ def _cut_here(place: Path, rounds: int) -> Finding:
     except subprocess.CalledProcessError as error:
         return not_run("power cut", str(error.stderr).strip())
     trial = Trial(disk / "trial")
+    control = disk / "control"
+    control.write_bytes(bytes(_BLOCK_BYTES))
+    _run("sync", "-f", str(disk))  # by a program of its own: what the doctor needs must not depend on what is tried here
+    good = bad = 0
     try:
         trial.start()
-        for _ in range(rounds):
+        while good < rounds:
             with trial.load():
                 _wait_accepted(trial)
+                unsynced = _overwrite(control)
+                _wait_accepted(trial, 1)
                 trial.freeze()
                 _run("cp", "--sparse=always", str(image), str(snapshot))
                 trial.kill()
             _unmount(disk)
             snapshot.replace(image)
             _mount(image, disk)
+            is_lost = control.read_bytes() != unsynced
+            good, bad = good + is_lost, bad + (not is_lost)
+            if bad >= _CUTS_A_ROUND * rounds:
+                return not_run("power cut", "the file system writes by itself what nobody synced: no cut was sharp enough")
             trial.start()
         trial.judge()
     except TallystickError as error:
         return fail("power cut", str(error), _HINT.format(place.parent))
+    except subprocess.CalledProcessError as error:
+        return not_run("power cut", f"{error.cmd[0]}: {str(error.stderr).strip()}")
+    except OSError as error:
+        return fail("power cut", f"what the server had made is not there after the cut: {error}", _HINT.format(place.parent))
     finally:
         trial.kill()  # the mount goes with this namespace
     return ok("power cut", f"{rounds} cuts on ext4: {_balance(trial)}; the device's own cache is not tested by this")
+
+
+def _overwrite(control: Path) -> bytes:
+    """In place and without a sync: what a power cut must take."""
+    block = os.urandom(_BLOCK_BYTES)
+    with control.open("r+b") as file:
+        file.write(block)
+    return block
 
 
 def _mount(image: Path, disk: Path) -> None:
@@ -163,9 +189,9 @@ def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True, text=True)
 
 
-def _wait_accepted(trial: Trial) -> None:
+def _wait_accepted(trial: Trial, count: int = _EVENTS_A_ROUND) -> None:
     before = len(trial.accepted)
-    trial.wait(lambda: len(trial.accepted) >= before + _EVENTS_A_ROUND, "events to be accepted")
+    trial.wait(lambda: len(trial.accepted) >= before + count, "events to be accepted")
 
 
 def _balance(trial: Trial) -> str:
