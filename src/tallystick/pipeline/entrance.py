@@ -77,7 +77,10 @@ def build_service(installation: Installation, journal: Appender, tenants: Tenant
 
 
 class Entrance:
-    """The senders' doors on one listening socket. ``role`` names this process; ``not_ready``: why intake would refuse now."""
+    """The senders' doors on one listening socket. ``role`` names this process; ``not_ready``: why intake would refuse now.
+
+    ``parts`` is what its doors have in common, for listeners beside it.
+    """
 
     def __init__(
         self, installation: Installation, service: IntakeService, not_ready: Callable[[], list[str]], role: str = "intake"
@@ -85,7 +88,7 @@ class Entrance:
         config = installation.config
         self._logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
         name = receipt_key_name(installation.server_name)
-        parts = DoorParts(
+        parts = self.parts = DoorParts(
             service,
             AccessKeys(installation.keys_dir, role),
             BodyReader(config.limits, service.turns),

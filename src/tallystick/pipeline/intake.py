@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -17,7 +18,8 @@ from tallystick.journal.writer import Journal
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.entrance import Entrance, Server, build_service, serve_until, settle_memory, stop_on_signals
 from tallystick.pipeline.process import bind_tcp, bind_unix
-from tallystick.plugin import SourceContext
+from tallystick.plugin import Source, SourceContext
+from tallystick.sources.doors import DoorParts
 from tallystick.sources.inlet import Inlet
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
@@ -55,8 +57,8 @@ def _open_journal(installation: Installation) -> Journal:
 async def _serve(installation: Installation, journal: Journal, listener: socket.socket) -> None:
     journal.start()
     service = build_service(installation, journal, TenantRegistry(installation.data_dir))
-    runners = build_sources(installation.config, service)
     entrance = Entrance(installation, service, lambda: _not_ready(journal))
+    runners = build_sources(installation.config, entrance.parts)
     inner = Server(InnerDoor(service, lambda: _status(journal, service, runners)), http="httptools")
     stop, inner_stop = stop_on_signals(), asyncio.Event()
     serving_inner = asyncio.create_task(serve_until(inner, bind_unix(installation.run_dir / "intake.sock"), inner_stop))
@@ -88,14 +90,21 @@ def _status(journal: Journal, service: IntakeService, runners: list[SourceRunner
     }
 
 
-def build_sources(config: Config, service: IntakeService) -> list[SourceRunner]:
+def build_sources(config: Config, parts: DoorParts) -> list[SourceRunner]:
     """A runner for each source that is no door of the HTTP listener. Opens nothing."""
     runners = []
-    for plan in service.plans.values():
-        make = load_kind(plan.type).source if plan.settings is not None else None
+    for plan in parts.service.plans.values():
+        if plan.settings is None:
+            continue
+        kind = load_kind(plan.type)
+        context = SourceContext(plan.name, config.base_dir, config.data_dir / "sources" / plan.name, config.limits)
+        make: Callable[[], Source] | None = None
+        if kind.source is not None:
+            make = partial(kind.source, plan.settings, context)
+        elif kind.listener is not None and kind.listener(parts, plan, context) is not None:
+            make = cast("Callable[[], Source]", partial(kind.listener, parts, plan, context))
         if make is not None:
-            context = SourceContext(plan.name, config.base_dir, config.data_dir / "sources" / plan.name, config.limits)
-            runners.append(SourceRunner(plan.name, partial(make, plan.settings, context), partial(Inlet, service, plan)))
+            runners.append(SourceRunner(plan.name, make, partial(Inlet, parts.service, plan)))
     return runners
 
 

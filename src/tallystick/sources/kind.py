@@ -67,6 +67,7 @@ class SourceKind:
     ``source`` makes a source that runs by itself (`plugin.Source`), anew for each run. ``own_mapping`` makes the type's own
     mapping, for records that no mapping file describes; its setting ``mapping``, if it has one, has that mapping's name as default.
     ``mappings`` are further names that the setting may have besides the mapping files, for what the source does itself (`NATIVE`).
+    ``listener`` makes a source that serves beside the HTTP listener with what the doors have, or None where the settings ask for none.
     """
 
     settings: type[SourceSettings]
@@ -74,6 +75,7 @@ class SourceKind:
     doors: Callable[[DoorParts, SourcePlan], Iterable[Route]] = lambda _parts, _plan: ()
     is_built_in: bool = False
     source: Callable[[Any, SourceContext], Source] | None = None
+    listener: Callable[[DoorParts, SourcePlan, SourceContext], Source | None] | None = None
     mappings: tuple[str, ...] = ()
     own_mapping: Callable[[Config, Any], RecordMapping] | None = None
 

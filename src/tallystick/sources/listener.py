@@ -77,13 +77,7 @@ class ListenSettings(MappedSettings, frozen=True, kw_only=True):
 
     def check(self, base_dir: Path) -> None:
         """Raises ConfigError."""
-        host, _ = split_address(self.listen)
-        if not host.is_loopback and not self.insecure and not self.is_encrypted:
-            raise ConfigError(
-                f"listen = {self.listen!r} can be reached from outside, and would be without TLS",
-                place="listen",
-                hint="Set tls = { cert, key }, or insecure = true if the network in between is trusted",
-            )
+        check_listen(self.listen, may_be_public=self.insecure or self.is_encrypted)
         if self.clients and (self.tls is None or self.tls.client_ca is None):
             raise ConfigError("`clients` needs tls with `client_ca`: without it nobody proves a name", place="clients")
         if self.clients and self.tenant is not None:
@@ -97,6 +91,17 @@ class ListenSettings(MappedSettings, frozen=True, kw_only=True):
     def is_encrypted(self) -> bool:
         """True when all that this source listens for comes over TLS."""
         return self.tls is not None
+
+
+def check_listen(listen: str, *, may_be_public: bool) -> None:
+    """Raises ConfigError for what is no address and port, and for one off loopback that may not be there (rule 1)."""
+    host, _ = split_address(listen)
+    if not host.is_loopback and not may_be_public:
+        raise ConfigError(
+            f"listen = {listen!r} can be reached from outside, and would be without TLS",
+            place="listen",
+            hint="Set tls = { cert, key }, or insecure = true if the network in between is trusted",
+        )
 
 
 def split_address(listen: str) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:

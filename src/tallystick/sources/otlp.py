@@ -11,10 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Annotated, cast
 
-from tallystick.config import Config
+from msgspec import Meta, field
+
+from tallystick.config import Config, Size, TlsSettings
+from tallystick.errors import ConfigError
 from tallystick.http.problem import Problem
+from tallystick.plugin import Source, SourceContext
 from tallystick.protocols.otlp import decode_protobuf
 from tallystick.protocols.otlp_answer import JSON, PROTOBUF, encode_status, encode_success, status_code
 from tallystick.protocols.otlp_json import decode_json
@@ -23,10 +28,12 @@ from tallystick.sources.asgi import Receive, Reply, Scope, headers_of, peer_of, 
 from tallystick.sources.doors import DoorParts
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.kind import SourceKind, SourceSettings
+from tallystick.sources.listener import check_listen
 from tallystick.sources.plan import SourcePlan
 from tallystick.sources.refusal import TOO_MANY_EVENTS
 from tallystick.sources.routes import Route
 from tallystick.sources.submission import Outcome, Sender
+from tallystick.sources.tls import build_context
 from tallystick.transforms.otlp import OtlpDecoded, OtlpMapping
 
 _TOLD_MAX = 5
@@ -34,6 +41,35 @@ _TOLD_MAX = 5
 
 class OtlpSourceSettings(SourceSettings, frozen=True):
     """`[sources.NAME]` with `type = "otlp"`."""
+
+    listen: Annotated[
+        str | None,
+        Meta(
+            description="Address and port for gRPC, usually :4317. Off loopback it needs `tls` or `insecure = true`. Absent: HTTP only."
+        ),
+    ] = None
+    tls: Annotated[TlsSettings | None, Meta(description="Certificate and key of `listen`, and the CA of client certificates.")] = (
+        None
+    )
+    insecure: Annotated[bool, Meta(description="Allow `listen` off loopback without TLS.")] = False
+    message: Annotated[Size, Meta(description="One gRPC message, as sent and decompressed.")] = field(
+        default_factory=lambda: Size("16MiB")
+    )
+    calls: Annotated[int, Meta(description="gRPC calls that are read and worked on at a time.", ge=1)] = 16
+    waiting: Annotated[int, Meta(description="gRPC calls that may wait for that; past them the answer is UNAVAILABLE.", ge=1)] = (
+        1_024
+    )
+    connections: Annotated[int, Meta(description="Open gRPC connections.", ge=1)] = 1_024
+
+    def check(self, base_dir: Path) -> None:
+        """Raises ConfigError."""
+        if self.listen is None:
+            if self.tls is not None:
+                raise ConfigError("`tls` is that of `listen`, which is not set", place="tls")
+            return
+        check_listen(self.listen, may_be_public=self.tls is not None or self.insecure)
+        if self.tls is not None:
+            build_context(self.tls, base_dir)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,4 +152,18 @@ def _mapping(config: Config, settings: OtlpSourceSettings) -> OtlpMapping:
     return OtlpMapping(config.limits.depth)
 
 
-KIND = SourceKind(OtlpSourceSettings, lambda plan: f"POST {_paths(plan)[0]}", _doors, is_built_in=True, own_mapping=_mapping)
+def _way(plan: SourcePlan) -> str:
+    listen = cast("OtlpSourceSettings", plan.settings).listen
+    return f"POST {_paths(plan)[0]}" + (f", gRPC on {listen}" if listen else "")
+
+
+def _listener(parts: DoorParts, plan: SourcePlan, context: SourceContext) -> Source | None:
+    settings = cast("OtlpSourceSettings", plan.settings)
+    if settings.listen is None:
+        return None
+    from tallystick.sources.otlp_grpc import OtlpGrpcSource  # a large library: only who listens pays for it
+
+    return OtlpGrpcSource(settings, parts, plan, context.limits, context.base_dir)
+
+
+KIND = SourceKind(OtlpSourceSettings, _way, _doors, is_built_in=True, own_mapping=_mapping, listener=_listener)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,9 +14,17 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
 from support.otlp import log_record, log_request, numbered
-from tallystick.errors import OverloadedError
+from tallystick.config import load_config
+from tallystick.errors import ConfigError, OverloadedError
+from tallystick.http.limits import BodyReader
 from tallystick.journal.frame import FrameType
+from tallystick.plugin import SourceContext
 from tallystick.protocols.otlp_wire import encode_field
+from tallystick.query.evaluate import compile_query
+from tallystick.sources.doors import DoorParts
+from tallystick.sources.otlp import KIND
+from tallystick.sources.otlp_grpc import peer_host
+from tallystick.sources.plan import build_plans
 
 from .conftest import Answer, Rig
 
@@ -184,3 +194,43 @@ async def test_the_tenant_is_the_credentials(rig: Rig) -> None:
     await post(rig, request.SerializeToString(), secret=rig.secret_for("acme"))
     assert [event["tenant"] for event in rig.events("acme")] == ["acme"]
     assert rig.service.tenants.get("other") is None
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('listen = "0.0.0.0:4317"', "can be reached from outside"),
+        ('listen = "4317"', "is no IP address and port"),
+        ('listen = "127.0.0.1:99999"', "is no IP address and port"),
+        ('tls = { cert = "a", key = "b" }', "which is not set"),
+        ('listen = "127.0.0.1:4317"\ntls = { cert = "none.pem", key = "none.key" }', "cannot be used"),
+        ('mapping = "generic"', "unknown key `mapping`"),
+        ("calls = 0", "calls"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_their_line(tmp_path: Path, table: str, words: str) -> None:
+    """Before any port opens."""
+    path = tmp_path / "tallystick.toml"
+    path.write_text(f'[sources.otlp]\ntype = "otlp"\n{table}\n')
+    with pytest.raises(ConfigError, match=words) as caught:
+        build_plans(load_config(path), compile_query)
+    assert re.search(r"tallystick.toml:\d", str(caught.value))
+
+
+def test_a_listener_is_made_only_where_one_is_asked_for(rig: Rig, tmp_path: Path) -> None:
+    """The way in names it; off loopback it may be with `insecure`."""
+    path = tmp_path / "other.toml"
+    path.write_text('[sources.shop]\ntype = "otlp"\nlisten = "0.0.0.0:4317"\ninsecure = true\n')
+    plans = build_plans(load_config(path), compile_query)
+    assert (KIND.way(plans["otlp"]), KIND.way(plans["shop"])) == ("POST /v1/logs", "POST /v1/in/shop/v1/logs, gRPC on 0.0.0.0:4317")
+    assert KIND.listener is not None
+    context = SourceContext("shop", tmp_path, tmp_path, rig.config.limits)
+    parts = DoorParts(rig.service, rig.access, BodyReader(rig.config.limits), None, rig.logins)  # type: ignore[arg-type]
+    assert KIND.listener(parts, plans["otlp"], context) is None
+    assert KIND.listener(parts, plans["shop"], context) is not None
+
+
+def test_peers_of_grpc_are_addresses() -> None:
+    """As HTTP names them; what is no address is nothing."""
+    found = [peer_host(peer) for peer in ("ipv4:127.0.0.1:4317", "ipv6:%5B::1%5D:4317", "unix:/x", "")]
+    assert found == ["127.0.0.1", "::1", "", ""]
