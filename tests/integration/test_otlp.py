@@ -61,7 +61,7 @@ def test_the_environment_is_enough_and_a_source_has_its_tenant(
     make_server: Callable[[str], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The variables of the docs, with the base endpoint of a declared source; `tallystick check` accepts its table."""
-    toml = code_of(PAGE, "toml")
+    toml = code_of(PAGE.partition("## Sources of your own")[2], "toml")
     server = make_server(f'{toml}\n[transforms.noise]\ntype = "filter"\ndrop = "action:health.check"\n').start()
     shell = dict(re.findall(r'^(OTEL\w+)="?([^"\n]*)"?$', code_of(PAGE, "sh"), re.MULTILINE))
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_LOGS_HEADERS", shell["OTEL_EXPORTER_OTLP_LOGS_HEADERS"].replace("ts_…", ADMIN_KEY))
