@@ -7,42 +7,42 @@ and one share is always free for whoever comes next. No list of holders has to b
 
 from __future__ import annotations
 
+from tallystick.holdings import Holdings, OwnHoldings
+
 
 class SharedBytes:
-    """Bytes held, in all and by holder. ``bytes_max`` is passed only by a single take on an empty store."""
+    """Bytes held, in all and by holder, as ``holdings`` has it. ``bytes_max`` is passed only by a single take on an empty store."""
 
-    __slots__ = ("_held", "bytes_max", "total")
+    __slots__ = ("_holdings", "bytes_max")
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, holdings: Holdings | None = None) -> None:
         self.bytes_max = bytes_max
-        self.total = 0
-        self._held: dict[str, int] = {}
+        self._holdings = holdings or OwnHoldings()
+
+    @property
+    def total(self) -> int:
+        """Held by all."""
+        return self._holdings.total
 
     def has_room(self, holder: str, size: int, *, instead_of: int = 0, is_own: bool = False) -> bool:
         """True when ``holder`` may hold ``size`` bytes more, having given back ``instead_of`` of its own.
 
         ``is_own``: for the installation's own work the bound holds, the share does not.
         """
-        total = self.total - instead_of
+        total = self._holdings.total - instead_of
         if not total:
             return True
-        held = 0 if is_own else self._held.get(holder, 0) - instead_of
+        held = 0 if is_own else self._holdings.held(holder) - instead_of
         return held + size <= self.bytes_max - total
 
     def take(self, holder: str, size: int) -> None:
         """Hold ``size`` bytes more."""
-        self.total += size
-        self._held[holder] = self._held.get(holder, 0) + size
+        self._holdings.add(holder, size)
 
     def give(self, holder: str, size: int) -> None:
         """Give ``size`` bytes back."""
-        self.total -= size
-        left = self._held[holder] - size
-        if left:
-            self._held[holder] = left
-        else:
-            del self._held[holder]
+        self._holdings.add(holder, -size)
 
     def held(self, holder: str) -> int:
         """What ``holder`` holds now."""
-        return self._held.get(holder, 0)
+        return self._holdings.held(holder)

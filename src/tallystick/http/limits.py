@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from tallystick.config import IngestLimits
 from tallystick.errors import OverloadedError
+from tallystick.holdings import Holdings
 from tallystick.http.problem import Problem
 from tallystick.http.turns import Turns
 from tallystick.shared_bytes import SharedBytes
@@ -73,12 +74,12 @@ class BodyHold:
 
 
 class BodyReader:
-    """Reads whole request bodies within ``limits``."""
+    """Reads whole request bodies within ``limits``; ``holdings``: where bodies in flight are counted, when other processes do too."""
 
-    def __init__(self, limits: IngestLimits, turns: Turns | None = None) -> None:
+    def __init__(self, limits: IngestLimits, turns: Turns | None = None, holdings: Holdings | None = None) -> None:
         self._limits = limits
         self._turns = turns or Turns()
-        self._in_flight = SharedBytes(limits.bodies_in_flight.bytes)
+        self._in_flight = SharedBytes(limits.bodies_in_flight.bytes, holdings)
 
     @property
     def in_flight_bytes(self) -> int:

@@ -10,7 +10,8 @@ Rules
 3. A failure is an event in the server's own log (`tallystick.login_failed`), without the secret: the first of an address and id
    at once, those of the following minute as one event with their number. Past 100 pairs in a minute the rest is counted together.
    A process that ends takes at most the last minute's numbers with it.
-4. Addresses of IPv6 count by their /64, which is what one host can choose from. Each process counts for itself.
+4. Addresses of IPv6 count by their /64, which is what one host can choose from. The intake, all its workers together, and the api count
+   apart; of what goes on record each process keeps its own minute.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from tallystick.buckets import Buckets, OwnBuckets
 from tallystick.errors import TallystickError
 from tallystick.http.access import AuthError
 from tallystick.http.problem import Problem
@@ -30,7 +31,7 @@ from tallystick.telemetry import log
 
 ACTION = "tallystick.login_failed"
 _WINDOW_S = 60.0
-_NAMES_MAX = 10_000
+_ROUNDING_S = 1e-6
 _PAIRS_MAX = 100
 _OTHERS = ("", "")
 
@@ -41,31 +42,39 @@ Record = Callable[[dict[str, Any]], Awaitable[Any]]
 class LoginLimit:
     """Attempts of many names, each at most ``per_minute`` in a minute; a name is an address or a key id."""
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, buckets: Buckets | None = None) -> None:
         self._per_minute = per_minute
+        self._each_s = _WINDOW_S / per_minute
         self._clock = clock
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()  # attempts counted, and when
+        self._buckets = buckets or OwnBuckets()
 
     def count(self, name: str) -> float:
         """Count one failure; returns 0.0, or past the limit the seconds to wait."""
-        now = self._clock()
-        level, at = self._levels.pop(name, (0.0, now))
-        drained = max(0.0, level - (now - at) * self._per_minute / _WINDOW_S)
-        is_over = drained + 1 > self._per_minute
-        self._levels[name] = (drained if is_over else drained + 1, now)
-        if len(self._levels) > _NAMES_MAX:
-            self._levels.popitem(last=False)
-        return (drained + 1 - self._per_minute) * _WINDOW_S / self._per_minute if is_over else 0.0
+        with self._buckets.locked():
+            now = self._clock()
+            new_at = max(now, self._buckets.get(name)) + self._each_s
+            wait_s = new_at - now - _WINDOW_S
+            if wait_s > _ROUNDING_S:
+                return wait_s
+            self._buckets.put(name, new_at)
+            return 0.0
 
 
 class LoginGuard:
-    """Says what a failed login is answered with, and sees to its record. ``record`` makes one event durable. Used on one loop."""
+    """Says what a failed login is answered with, and sees to its record. ``record`` makes one event durable; ``buckets``: where attempts
+    are counted, when other processes do too. Used on one loop."""
 
-    def __init__(self, per_minute: int, door: str, record: Record, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+        door: str,
+        record: Record,
+        clock: Callable[[], float] = time.monotonic,
+        buckets: Buckets | None = None,
+    ) -> None:
         self._door = door
         self._record = record
-        self._addresses = LoginLimit(per_minute, clock)
-        self._ids = LoginLimit(per_minute, clock)
+        self._limit = LoginLimit(per_minute, clock, buckets)
         self._repeats: dict[Pair, int] = {}
         self._timers: dict[Pair, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,9 +84,9 @@ class LoginGuard:
         if error.code == "unauthenticated":
             return error
         self._note((address, error.key_id))
-        wait_s = self._addresses.count(_network(address)) if address else 0.0
+        wait_s = self._limit.count(f"login address {_network(address)}") if address else 0.0
         if error.key_id:
-            wait_s = max(wait_s, self._ids.count(error.key_id))
+            wait_s = max(wait_s, self._limit.count(f"login key {error.key_id}"))
         if not wait_s:
             return error
         retry_after = {"retry-after": str(max(1, math.ceil(wait_s)))}

@@ -27,13 +27,13 @@ import asyncio
 import enum
 import math
 import uuid
-from collections import Counter
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from tallystick.config import IngestLimits
+from tallystick.holdings import Holdings, OwnHoldings
 from tallystick.http.problem import Problem
 from tallystick.http.security import with_security_headers
 from tallystick.http.small import SMALL_BYTES_MAX, SmallDoor, SmallRequest, success_head
@@ -55,15 +55,16 @@ class Phase(enum.IntEnum):
 
 
 class Connections:
-    """All connections of one listener: counts for the caps, and the sweep that keeps the deadlines."""
+    """All connections of one listener in this process, and the sweep that keeps the deadlines. ``holdings`` count them for the caps,
+    by address, over all processes that share the listener."""
 
-    def __init__(self, limits: IngestLimits, small: SmallDoor | None = None) -> None:
+    def __init__(self, limits: IngestLimits, small: SmallDoor | None = None, holdings: Holdings | None = None) -> None:
         self.limits = limits
         self.small = small
         self.refused = 0
         self._head: tuple[Any, bytes] = (None, b"")
         self._open: set[LimitedProtocol] = set()
-        self._by_address: Counter[str] = Counter()
+        self._holdings = holdings or OwnHoldings()
         self._sweep_handle: asyncio.TimerHandle | None = None
         times = (limits.idle_time.seconds, limits.head_time.seconds, limits.body_time.seconds)
         self.times_s = (*times, math.inf, _LINGER_S)  # by phase
@@ -77,12 +78,12 @@ class Connections:
 
     def admit(self, connection: LimitedProtocol, address: str) -> bool:
         """Count a connection in; False when a cap is reached."""
-        if len(self._open) >= self.limits.connections or self._by_address[address] >= self.limits.connections_per_address:
+        holdings, limits = self._holdings, self.limits
+        if holdings.total >= limits.connections or (address and holdings.held(address) >= limits.connections_per_address):
             self.refused += 1
             return False
         self._open.add(connection)
-        if address:
-            self._by_address[address] += 1
+        holdings.add(address, 1)
         if self._sweep_handle is None:
             self._sweep_handle = connection.loop.call_later(self._sweep_s, self._sweep, connection.loop)
         return True
@@ -91,9 +92,7 @@ class Connections:
         """Count a connection out."""
         if connection in self._open:
             self._open.discard(connection)
-            self._by_address[address] -= 1
-            if self._by_address[address] <= 0:
-                del self._by_address[address]
+            self._holdings.add(address, -1)
 
     def success_head(self, default_headers: list[tuple[bytes, bytes]], *, is_tls: bool) -> bytes:
         """`small.success_head`, made once for each list of default headers: uvicorn makes a new one a second, with the date."""
@@ -352,9 +351,11 @@ class LimitedProtocol(HttpToolsProtocol):
         return None
 
 
-def limited_protocol(limits: IngestLimits, small: SmallDoor | None = None) -> type[LimitedProtocol]:
+def limited_protocol(
+    limits: IngestLimits, small: SmallDoor | None = None, holdings: Holdings | None = None
+) -> type[LimitedProtocol]:
     """A protocol class for one listener, with its own table of connections (attribute ``table``)."""
-    return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits, small)})
+    return type("LimitedProtocol", (LimitedProtocol,), {"table": Connections(limits, small, holdings)})
 
 
 def _answer(problem: Problem, *, is_tls: bool) -> bytes:

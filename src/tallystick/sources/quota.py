@@ -18,30 +18,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client import Counter
 
+from tallystick.buckets import Buckets, OwnBuckets
 from tallystick.config import IngestLimits, Size, TenantSettings
 from tallystick.errors import QuotaExceededError
 
-_BUCKETS_MAX = 10_000
+_ROUNDING_S = 1e-6
 _REFUSED = Counter("tallystick_requests_over_quota", "Requests refused because a key or a tenant is over its quota.")
-
-
-@dataclass(slots=True)
-class Bucket:
-    """Tokens of one quota. ``rate`` in tokens a second; ``level`` is that of clock time ``at``, below zero in debt."""
-
-    rate: float
-    capacity: float
-    level: float
-    at: float
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until a request may pass; 0 when one may now."""
-        self.level = min(self.capacity, self.level + (now - self.at) * self.rate)
-        self.at = now
-        return 0.0 if self.level >= 1 else (1 - self.level) / self.rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +40,15 @@ class TenantCharge:
 
 
 class Quotas:
-    """All buckets of this process. Used from one thread. ``is_limited`` is False when no quota is set at all."""
+    """All buckets. Used from one thread; ``buckets``: where they are kept, when other processes charge them too. ``is_limited`` is False
+    when no quota is set at all."""
 
     def __init__(
         self,
         limits: IngestLimits | None = None,
         tenants: Mapping[str, TenantSettings] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        buckets: Buckets | None = None,
     ) -> None:
         limits = limits or IngestLimits()
         self._clock = clock
@@ -68,41 +56,34 @@ class Quotas:
         self._key_rates = (limits.key_events_per_second, _bytes_of(limits.key_bytes_per_second))
         self._tenant_rates = (limits.tenant_events_per_second, _bytes_of(limits.tenant_bytes_per_second))
         self._overrides = tenants or {}
-        self._buckets: dict[tuple[str, str, str], Bucket] = {}
+        self._buckets = buckets or OwnBuckets()
         self.is_limited = bool(self._overrides) or any((*self._key_rates, *self._tenant_rates))
 
     def admit(self, key_id: str, tenant: str | None) -> None:
         """Before the body: raises QuotaExceededError when the key is in debt, or the ``tenant`` when that is known."""
         if self.is_limited and key_id:
-            wanted = [*self._key_buckets(key_id)]
+            costs = self._costs("key", key_id, self._key_rates, (0, 0))
             if tenant is not None:
-                wanted += self._tenant_buckets(tenant)
-            self._check(wanted)
+                costs += self._costs("tenant", tenant, self.rates_of(tenant), (0, 0))
+            self._charge(costs)
 
     def charge_body(self, key_id: str, size: int) -> None:
         """Charge the key for a body of ``size`` bytes. Raises QuotaExceededError when another request was faster."""
         if self.is_limited and key_id:
-            bucket = self._bucket("key", key_id, "bytes", self._key_rates[1])
-            if bucket is not None:
-                self._check([(f"the key {key_id!r}", "bytes", bucket)])
-                bucket.level -= size
+            self._charge(self._costs("key", key_id, (None, self._key_rates[1]), (0, size)))
 
     def charge(self, key_id: str, charges: Iterable[TenantCharge]) -> None:
         """Charge the key (when there is one) and the tenants for a request's events. Raises QuotaExceededError; then nothing was charged."""
         if not self.is_limited:
             return
-        costs: list[tuple[str, str, Bucket, int]] = []
+        costs: list[_Cost] = []
         events = 0
         for charge in charges:
             events += charge.events
-            for owner, unit, bucket in self._tenant_buckets(charge.tenant):
-                costs.append((owner, unit, bucket, charge.events if unit == "events" else charge.bytes))
-        own = self._bucket("key", key_id, "events", self._key_rates[0]) if key_id else None
-        if own is not None:
-            costs.append((f"the key {key_id!r}", "events", own, events))
-        self._check([(owner, unit, bucket) for owner, unit, bucket, _ in costs])
-        for _, _, bucket, cost in costs:
-            bucket.level -= cost
+            costs += self._costs("tenant", charge.tenant, self.rates_of(charge.tenant), (charge.events, charge.bytes))
+        if key_id:
+            costs += self._costs("key", key_id, (self._key_rates[0], None), (events, 0))
+        self._charge(costs)
 
     def rates_of(self, tenant: str) -> tuple[int | None, int | None]:
         """Events and bytes a second of one tenant; None where there is no quota."""
@@ -112,48 +93,45 @@ class Quotas:
         events, size = self._tenant_rates
         return override.events_per_second or events, _bytes_of(override.bytes_per_second) or size
 
-    def _key_buckets(self, key_id: str) -> list[tuple[str, str, Bucket]]:
-        return self._owned("key", key_id, self._key_rates)
+    def _costs(self, kind: str, name: str, rates: tuple[int | None, int | None], amounts: tuple[int, int]) -> list[_Cost]:
+        """Events and bytes, where there is a quota for them."""
+        units = zip(("events", "bytes"), rates, amounts, strict=True)
+        return [_Cost(f"the {kind} {name!r}", unit, rate, amount) for unit, rate, amount in units if rate is not None]
 
-    def _tenant_buckets(self, tenant: str) -> list[tuple[str, str, Bucket]]:
-        return self._owned("tenant", tenant, self.rates_of(tenant))
-
-    def _owned(self, kind: str, name: str, rates: tuple[int | None, int | None]) -> list[tuple[str, str, Bucket]]:
-        found = []
-        for unit, rate in zip(("events", "bytes"), rates, strict=True):
-            bucket = self._bucket(kind, name, unit, rate)
-            if bucket is not None:
-                found.append((f"the {kind} {name!r}", unit, bucket))
-        return found
-
-    def _bucket(self, kind: str, name: str, unit: str, rate: int | None) -> Bucket | None:
-        if rate is None:
-            return None
-        place = (kind, name, unit)
-        bucket = self._buckets.get(place)
-        if bucket is None:
-            if len(self._buckets) >= _BUCKETS_MAX:
-                self._forget_full()
-            capacity = max(1.0, rate * self._burst_s)
-            bucket = self._buckets[place] = Bucket(rate, capacity, capacity, self._clock())
-        return bucket
-
-    def _forget_full(self) -> None:
-        """A full bucket is as good as a new one."""
-        now = self._clock()
-        self._buckets = {
-            place: bucket for place, bucket in self._buckets.items() if bucket.wait_s(now) or bucket.level < bucket.capacity
-        }
-
-    def _check(self, buckets: list[tuple[str, str, Bucket]]) -> None:
-        now = self._clock()
-        waits = [(bucket.wait_s(now), owner, unit, bucket) for owner, unit, bucket in buckets]
-        if not waits:
+    def _charge(self, costs: list[_Cost]) -> None:
+        """Take all amounts, or none when one bucket is in debt."""
+        if not costs:
             return
-        wait_s, owner, unit, bucket = max(waits, key=lambda item: item[0])
-        if wait_s > 0:
-            _REFUSED.inc()
-            raise QuotaExceededError(f"{owner} is over its quota of {bucket.rate:.0f} {unit} per second", retry_after_s=wait_s)
+        with self._buckets.locked():
+            now = self._clock()
+            times = {cost.bucket: self._buckets.get(cost.bucket) for cost in costs}
+            wait_s, worst = max(((self._wait_s(cost, times[cost.bucket] - now), cost) for cost in costs), key=lambda item: item[0])
+            if wait_s > _ROUNDING_S:
+                _REFUSED.inc()
+                message = f"{worst.owner} is over its quota of {worst.rate} {worst.unit} per second"
+                raise QuotaExceededError(message, retry_after_s=wait_s)
+            for cost in costs:
+                if cost.amount:
+                    times[cost.bucket] = max(now, times[cost.bucket]) + cost.amount / cost.rate
+                    self._buckets.put(cost.bucket, times[cost.bucket])
+
+    def _wait_s(self, cost: _Cost, full_in_s: float) -> float:
+        """Seconds until there is a whole token in a bucket that is full in ``full_in_s``; none or less when there is one now."""
+        return full_in_s - max(1.0, cost.rate * self._burst_s) / cost.rate + 1 / cost.rate
+
+
+class _Cost(NamedTuple):
+    """What a request takes from one bucket."""
+
+    owner: str
+    unit: str
+    rate: int
+    amount: int
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return f"{self.unit} of {self.owner}"
 
 
 def _bytes_of(size: Size | None) -> int | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tallystick.buckets import SharedBuckets
 from tallystick.errors import NotAcceptingError
 from tallystick.http import logins
 from tallystick.http.access import AuthError
@@ -58,13 +60,13 @@ def test_past_the_limit_the_wait_is_told_and_is_true() -> None:
     assert [limit.count("a") for _ in range(7)][-2:] == [0.0, pytest.approx(10.0)]
 
 
-def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever makes up ids fills no memory: the one not seen for longest is forgotten."""
-    monkeypatch.setattr(logins, "_NAMES_MAX", 10)
-    limit = LoginLimit(5, Clock())
-    for number in range(100):
-        limit.count(f"n{number}")
-    assert len(limit._levels) == 10
+async def test_several_processes_count_together(tmp_path: Path) -> None:
+    """Failures at two workers are failures of one address."""
+    guards = [LoginGuard(4, "intake", Book().record, Clock(), SharedBuckets(tmp_path / "buckets", b"k" * 32)) for _ in range(2)]
+    answers = [guards[number % 2].failed("192.0.2.1", wrong("abcd")).status for number in range(6)]
+    assert answers == [401] * 4 + [429] * 2
+    for guard in guards:
+        await guard.close()
 
 
 async def test_addresses_and_ids_are_limited_each_for_itself() -> None:
