@@ -147,11 +147,17 @@ class Destination(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a source received, before it is an event. ``line`` counts from 1 within the sender's request."""
+    """What a source received, before it is an event. ``line`` counts from 1 within the sender's request.
+
+    ``id`` names the record by its place where it came from (a stream's number, an offset), by the rules for ids. Its event gets it
+    when the record has no id of its own, so that a record that is read again is stored once; further events of the same record
+    get ``.2``, ``.3`` and so on behind it.
+    """
 
     data: bytes
     line: int = 1
     peer: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

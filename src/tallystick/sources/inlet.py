@@ -19,6 +19,7 @@ from tallystick.errors import EventInvalidError, NotAcceptingError, PushbackErro
 from tallystick.journal.entries import AccountEntry, Append
 from tallystick.plugin import Decoded, Record, Sender, Taken
 from tallystick.sources.intake import DEFAULT_TENANT, IntakeService
+from tallystick.sources.naming import name_by_place
 from tallystick.sources.plan import SourcePlan
 from tallystick.sources.refusal import TOO_MANY_EVENTS
 from tallystick.sources.submission import Bad, Draft, ForbiddenTenantError, InvalidBatchError
@@ -79,6 +80,8 @@ class Inlet:
         draft = self._draft(sender, records[0].peer)
         if self._plan.mapping is None:
             self._service.read_records(draft, [record.data for record in records])
+            if name_by_place(draft.events, [records[line - 1].id for line in draft.lines]):
+                draft.said = ()
         else:
             await self._service.map_records(draft, records)
         return await self._commit(draft)

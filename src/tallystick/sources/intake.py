@@ -37,6 +37,7 @@ from tallystick.journal.entries import Append, Appender, Committed, FilterCount,
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
 from tallystick.plugin import Decoded, Record
+from tallystick.sources.naming import name_by_place
 from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
@@ -171,10 +172,13 @@ class IntakeService:
             raise InvalidBatchError(draft.bad, is_unreadable=False)
 
     def _map(self, draft: Draft, mapping: RecordMapping, records: Sequence[Record]) -> None:
-        options = MapOptions(draft.plan.name, draft.plan.keep_raw)
+        has_places = any(record.id for record in records)
+        options = MapOptions(draft.plan.name, draft.plan.keep_raw, names_by_digest=not has_places)
         for start in range(0, len(records), _MAP_RECORDS):
             part = records[start : start + _MAP_RECORDS]
             result = mapping.map_batch([record.data for record in part], [record.peer for record in part], options)
+            if has_places:
+                name_by_place(result.events, [part[position].id for position in result.positions])
             draft.events += result.events
             draft.contents += result.contents
             draft.records = draft.contents

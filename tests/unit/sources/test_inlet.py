@@ -119,3 +119,23 @@ async def test_a_gap_is_in_the_account_once(rig: Rig) -> None:
     (entry,) = rig.records(FrameType.ACCOUNT)
     assert entry["entry"] == {"type": "gap", "source": "stream", "reason": "udp_dropped", "count": 7}
     assert entry["tenant"] == "default"
+
+
+async def test_a_record_without_an_id_is_named_by_its_place(rig: Rig) -> None:
+    """Read again from the same place it is a duplicate; a record with an id of its own keeps it, mapped or native."""
+    plain = [Record(msgspec.json.encode({"n": n}), n, "orders", f"orders:0:{n}.abc") for n in (1, 2)]
+    own = Record(msgspec.json.encode({"id": "mine", "action": "a.b", "actor": "u"}), 1, "", "orders:0:3.abc")
+    native = Record(msgspec.json.encode({"action": "a.b", "actor": "u"}), 2, "", "orders:0:4.abc")
+    assert (await inlet(rig).commit_records(plain)).accepted == 2
+    assert (await inlet(rig).commit_records(plain)).duplicates == 2
+    assert (await inlet(rig, NATIVE).commit_records([own, native])).accepted == 2
+    assert [one["id"] for one in rig.events()] == ["orders:0:1.abc", "orders:0:2.abc", "mine", "orders:0:4.abc"]
+
+
+async def test_equal_records_at_two_places_are_two_events(rig: Rig) -> None:
+    """The place counts, not the digest, though the records have a time; the events of one container are told apart by number."""
+    same = msgspec.json.encode({"time": "2026-03-01T10:00:00Z", "n": 1})
+    pair = Record(b"[" + same + b"," + same + b"]", 1, "", "orders:0:3.abc")
+    records_ = [Record(same, 1, "", "orders:0:1.abc"), Record(same, 2, "", "orders:0:2.abc"), pair]
+    assert (await inlet(rig).commit_records(records_)).accepted == 4
+    assert [one["id"] for one in rig.events()] == ["orders:0:1.abc", "orders:0:2.abc", "orders:0:3.abc", "orders:0:3.abc.2"]
