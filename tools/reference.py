@@ -33,6 +33,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.sources.listener import ListenSettings
+    from tallystick.sources.remote import RemoteTlsSettings
     from tallystick.transforms.filter import FilterSettings
     from tallystick.transforms.redact import RedactSettings
 
@@ -49,6 +50,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[sources.NAME], every type that listens by itself"] = ListenSettings
     for kind in sorted(KINDS):
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
+    found["[sources.NAME] tls = {…} of a source that connects"] = RemoteTlsSettings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings
     found["[destinations.NAME], every type"] = DestinationSettings

@@ -62,7 +62,7 @@ def decode_table(config: Config, section: str, name: str, table: dict[str, Any],
     path = Path(config.path) if config.path else None
     data = _text_of(path)
     values = {
-        key: resolve_secret(value, path, place_of(config, f"{section}.{name}.{key}")) if isinstance(value, dict) else value
+        key: _resolve_secrets(value, path, place_of(config, f"{section}.{name}.{key}"))
         for key, value in table.items()
         if key != "type"
     }
@@ -89,6 +89,12 @@ def resolve_secret(value: Any, path: Path | None, place: str) -> Any:
     if isinstance(value.get("file"), str):
         return _read_secret((path.resolve().parent if path else Path.cwd()) / value["file"], place)
     return value
+
+
+def _resolve_secrets(value: Any, path: Path | None, place: str) -> Any:
+    """The same at any depth of tables within tables."""
+    found = resolve_secret(value, path, place)
+    return {key: _resolve_secrets(inner, path, place) for key, inner in found.items()} if isinstance(found, dict) else found
 
 
 def _read_secret(source: Path, place: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "http": "tallystick.sources.http",
+    "nats": "tallystick.sources.nats[nats]",
     "otlp": "tallystick.sources.otlp",
     "syslog": "tallystick.sources.syslog",
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tallystick.config import Config, DestinationSettings, Duration, Size, load_config
 from tallystick.config.load import decode_table, place_of
+from tallystick.config.settings import Settings
 from tallystick.errors import ConfigError
 
 
@@ -97,6 +98,10 @@ def test_a_file_that_is_not_there_or_not_text_is_an_error_of_ours(tmp_path: Path
         load_config(None, {"data": {"colour": 1}})
 
 
+class LoginSettings(Settings, frozen=True):
+    login: dict[str, Any]
+
+
 def hook(tmp_path: Path, line: str) -> HookSettings:
     config = load(tmp_path, f'[destinations.hook]\ntype = "x"\n{line}\n')
     return decode_table(config, "destinations", "hook", config.destinations["hook"], HookSettings)
@@ -110,6 +115,14 @@ def test_secrets_come_from_environment_or_file(tmp_path: Path, monkeypatch: pyte
     assert hook(tmp_path, 'secret = { env = "HOOK_SECRET" }').secret == "from the environment"
     assert hook(tmp_path, 'secret = { file = "secret" }').secret == "from a file"
     assert hook(tmp_path, 'secret = "plain"').secret == "plain"
+
+
+def test_a_secret_may_stand_in_a_table_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any depth; a table that only looks a little like a secret stays a table."""
+    monkeypatch.setenv("HOOK_SECRET", "from the environment")
+    config = load(tmp_path, '[sources.s]\nlogin = { user = "u", password = { env = "HOOK_SECRET" }, more = { env = 1 } }\n')
+    found = decode_table(config, "sources", "s", config.sources["s"], LoginSettings)
+    assert found.login == {"user": "u", "password": "from the environment", "more": {"env": 1}}
 
 
 def test_a_secret_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
