@@ -15,10 +15,11 @@ import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tallystick.config.settings import DestinationSettings, IngestLimits
 from tallystick.event import Event
+from tallystick.event.times import ParsedTime
 
 
 class Transform(Protocol):
@@ -158,6 +159,18 @@ class Record:
     line: int = 1
     peer: str = ""
     id: str = ""
+
+
+class Carrier(NamedTuple):
+    """What the protocol says of a record that it carried.
+
+    ``peer``: the host or address that it came from. ``more``: members that join the record's own in ``metadata``, under names of
+    the protocol; a record's own member of the same name stays, and the other gets `_` behind its name.
+    """
+
+    peer: str = ""
+    time: ParsedTime | None = None
+    more: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)

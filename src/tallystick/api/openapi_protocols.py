@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.api.openapi_hec import hec_paths
+
 _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}}
 _STATUS = {
     "type": "object",
@@ -31,7 +33,7 @@ _OTLP_REFUSALS = {
 
 def protocol_paths() -> dict[str, Any]:
     """Path items by path."""
-    return {"/v1/logs": {"post": _post_logs()}}
+    return {"/v1/logs": {"post": _post_logs()}, **hec_paths()}
 
 
 def _otlp_bodies(schema: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -41,6 +42,10 @@ _SHAPE = re.compile(
     r" ?(?P<zone>[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII,
 )
+_NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,9})?", re.ASCII)
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_SMALLEST = (("ns", 10**17), ("us", 10**14), ("ms", 10**11), ("s", 0))
 _TAILS = {20: (19, ".000000Z"), 24: (23, "000Z"), 27: (27, ""), 30: (26, "Z")}
 
 
@@ -82,6 +87,30 @@ def parse_time(text: str) -> ParsedTime | None:
         return ParsedTime(format_utc(moment - _offset(part["zone"])), flags)
     except (ValueError, OverflowError):
         return ParsedTime(None, (INVALID, CLAIMED + text))
+
+
+def parse_epoch(text: str, unit: str | None = None) -> ParsedTime | None:
+    """Read a number of seconds, ms, us or ns since 1970 (``unit``; told from its size without one); None when it is no such number."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    whole, _, fraction = text.partition(".")
+    number = int(whole)
+    unit = unit or next(name for name, least in _SMALLEST if abs(number) >= least)
+    per_second = _PER_SECOND[unit]
+    micros = number % per_second * (10**6 // per_second) if per_second <= 10**6 else number % per_second // (per_second // 10**6)
+    if fraction:
+        micros += int(fraction.ljust(9, "0")) // (10**3 * per_second)
+    second = _second(number // per_second)
+    return None if second is None else ParsedTime(f"{second}.{micros:06d}Z")
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str | None:
+    """The canonical text up to the second; None for one that no calendar of ours has."""
+    try:
+        return (_EPOCH + timedelta(seconds=seconds)).isoformat()
+    except OverflowError:
+        return None
 
 
 def _offset(zone: str | None) -> timedelta:

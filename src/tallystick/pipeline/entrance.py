@@ -94,10 +94,12 @@ class Entrance:
             BodyReader(config.limits, service.turns),
             ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds),
             self._logins,
+            installation.keys.derive,
+            not_ready,
         )
         hosts = HostCheck(config.server)
         front = Front(
-            build_routes(parts, service.plans, not_ready),
+            build_routes(parts, service.plans),
             UnixProxy(installation.run_dir / "api.sock"),
             hosts,
             is_tls=config.server.tls is not None,

@@ -89,7 +89,7 @@ def encode_answer(outcome: Outcome, signer: ReceiptSigner, *, is_signed: bool) -
             outcome.accepted,
             outcome.duplicates,
             outcome.filtered,
-            [_quarantined(bad) for bad in outcome.bad],
+            quarantined_lines(outcome.bad),
             [signer.receipt(outcome, tenant, is_signed=is_signed) for tenant in outcome.tenants if tenant.ranges],
             outcome.made_ids or UNSET,
             outcome.results or UNSET,
@@ -97,5 +97,6 @@ def encode_answer(outcome: Outcome, signer: ReceiptSigner, *, is_signed: bool) -
     )
 
 
-def _quarantined(bad: Bad) -> QuarantinedLine:
-    return QuarantinedLine(bad.line, bad.error.code, bad.error.message, bad.error.pointer)
+def quarantined_lines(bad: Sequence[Bad]) -> list[QuarantinedLine]:
+    """Bad records as the answer names them."""
+    return [QuarantinedLine(one.line, one.error.code, one.error.message, one.error.pointer) for one in bad]

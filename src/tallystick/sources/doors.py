@@ -7,6 +7,7 @@ type, length, then the body, then its events. Every refusal is a problem documen
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -50,13 +51,19 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class DoorParts:
-    """What the doors have in common, and a door's part in every request: who sends, the body, the answer."""
+    """What the doors have in common, and a door's part in every request: who sends, the body, the answer.
+
+    ``derive`` gives 32 secret bytes of this installation for a purpose; ``not_ready`` the reasons why intake would refuse now, empty
+    when it would not.
+    """
 
     service: IntakeService
     keys: AccessKeys
     bodies: BodyReader
     signer: ReceiptSigner
     logins: LoginGuard
+    derive: Callable[[str], bytes]
+    not_ready: Callable[[], list[str]]
 
     def sender(self, scope: Scope, authorization: bytes | None) -> Sender:
         """Who the key belongs to. Raises Problem 401, 403 or 429."""

@@ -20,6 +20,7 @@ from tallystick.journal.tenants import SERVER_TENANT
 from tallystick.plugin import Record
 from tallystick.sources.asgi import Receive, Scope, Send, respond
 from tallystick.sources.intake import IntakeService
+from tallystick.sources.kind import load_kind
 from tallystick.sources.plan import INNER
 from tallystick.sources.refusal import problem_of
 from tallystick.sources.submission import Outcome, Sender
@@ -92,7 +93,10 @@ class InnerDoor:
         plan = self.service.plan(request.source)
         draft = self.service.draft(plan, Sender("", (request.tenant,) if request.tenant else (), is_own=True), on_invalid="reject")
         records = [record.encode() for record in request.records]
-        if plan.mapping is None:
+        kind = load_kind(plan.type) if plan.settings is not None else None
+        if kind is not None and kind.reread is not None:
+            kind.reread(self.service, draft, records)
+        elif plan.mapping is None:
             self.service.read_records(draft, records)
         else:
             await self.service.map_records(draft, [Record(record, line) for line, record in enumerate(records, 1)])

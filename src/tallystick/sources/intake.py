@@ -36,7 +36,7 @@ from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Appender, Committed, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
-from tallystick.plugin import Decoded, Record
+from tallystick.plugin import Carrier, Decoded, Record
 from tallystick.sources.naming import name_by_place
 from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
@@ -176,7 +176,7 @@ class IntakeService:
         options = MapOptions(draft.plan.name, draft.plan.keep_raw, names_by_digest=not has_places)
         for start in range(0, len(records), _MAP_RECORDS):
             part = records[start : start + _MAP_RECORDS]
-            result = mapping.map_batch([record.data for record in part], [record.peer for record in part], options)
+            result = mapping.map_batch([record.data for record in part], [Carrier(record.peer) for record in part], options)
             if has_places:
                 name_by_place(result.events, [part[position].id for position in result.positions])
             draft.events += result.events

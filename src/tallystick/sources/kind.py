@@ -22,10 +22,13 @@ from tallystick.transforms import RecordMapping
 
 if TYPE_CHECKING:
     from tallystick.sources.doors import DoorParts
+    from tallystick.sources.intake import IntakeService
     from tallystick.sources.plan import SourcePlan
     from tallystick.sources.routes import Route
+    from tallystick.sources.submission import Draft
 
 KINDS: dict[str, str] = {
+    "hec": "tallystick.sources.hec",
     "http": "tallystick.sources.http",
     "nats": "tallystick.sources.nats[nats]",
     "otlp": "tallystick.sources.otlp",
@@ -69,6 +72,7 @@ class SourceKind:
     mapping, for records that no mapping file describes; its setting ``mapping``, if it has one, has that mapping's name as default.
     ``mappings`` are further names that the setting may have besides the mapping files, for what the source does itself (`NATIVE`).
     ``listener`` makes a source that serves beside the HTTP listener with what the doors have, or None where the settings ask for none.
+    ``reread`` fills a draft with records that come out of the quarantine, when they are more than records for the mapping.
     """
 
     settings: type[SourceSettings]
@@ -79,6 +83,7 @@ class SourceKind:
     listener: Callable[[DoorParts, SourcePlan, SourceContext], Source | None] | None = None
     mappings: tuple[str, ...] = ()
     own_mapping: Callable[[Config, Any], RecordMapping] | None = None
+    reread: Callable[[IntakeService, Draft, list[bytes]], None] | None = None
 
 
 def load_kind(name: str) -> SourceKind:

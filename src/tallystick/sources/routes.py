@@ -71,14 +71,14 @@ class Routes:
         return route
 
 
-def build_routes(parts: DoorParts, plans: Mapping[str, SourcePlan], not_ready: Callable[[], list[str]]) -> Routes:
-    """All doors of the intake process. ``not_ready`` gives the reasons why intake would refuse, empty when it would not."""
+def build_routes(parts: DoorParts, plans: Mapping[str, SourcePlan]) -> Routes:
+    """All doors of the intake process."""
 
     async def live(scope: Scope, receive: Receive) -> Reply:
         return Reply(200, b'{"live":true}')
 
     async def ready(scope: Scope, receive: Receive) -> Reply:
-        reasons = not_ready()
+        reasons = parts.not_ready()
         return Reply(503 if reasons else 200, msgspec.json.encode({"ready": not reasons, "reasons": reasons}))
 
     routes = [

@@ -25,7 +25,7 @@ from msgspec import UNSET, Meta, Raw, field
 from tallystick.config import Duration, Size
 from tallystick.errors import ConfigError
 from tallystick.event import Actor, Context, Event, Ingest
-from tallystick.plugin import Decoded, Fault, Intake, Record, Sender, SourceContext
+from tallystick.plugin import Carrier, Decoded, Fault, Intake, Record, Sender, SourceContext
 from tallystick.protocols.sequence import SequenceTracker
 from tallystick.protocols.syslog import SyslogMessage, parse
 from tallystick.protocols.syslog_frames import Framing, SyslogFramer
@@ -321,10 +321,11 @@ class SyslogMapping:
         self._decoder = SyslogDecoder(settings)
 
     def map_batch(
-        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+        self, records: Sequence[bytes], carriers: Sequence[Carrier] | None = None, options: MapOptions | None = None
     ) -> MapResult:
         """One event for each record."""
-        decoded = self._decoder.decode([Piece(list(records), 0, origin=list(peers or [""] * len(records)))], [])
+        peers = [carrier.peer for carrier in carriers] if carriers is not None else [""] * len(records)
+        decoded = self._decoder.decode([Piece(list(records), 0, origin=peers)], [])
         return MapResult(decoded.events, decoded.contents, list(range(len(records))))
 
 

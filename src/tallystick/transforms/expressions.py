@@ -57,14 +57,25 @@ _FORMS = ({"const"}, {"var"}, {"path"}, {"path", "lookup"}, {"path", "lookup", "
 
 
 class Scope:
-    """One record while it is mapped: its decoded value, what the caller knows, and the paths used so far."""
+    """One record while it is mapped: its decoded value, what the caller knows, and what was used so far.
 
-    __slots__ = ("record", "used", "variables")
+    ``taken`` are names of top-level members, ``used`` paths to deeper ones.
+    """
+
+    __slots__ = ("record", "taken", "used", "variables")
 
     def __init__(self, record: Any, variables: Mapping[str, str]) -> None:
         self.record = record
         self.variables = variables
+        self.taken: list[str] = []
         self.used: list[Path] = []
+
+    def use(self, path: Path) -> None:
+        """Note that what lies at ``path`` has moved."""
+        if len(path) == 1:
+            self.taken.append(path[0])
+        else:
+            self.used.append(path)
 
 
 class Roots:
@@ -231,15 +242,32 @@ def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = No
     path = split_path(spec)
     if not roots.may_have(path):
         return NOTHING
+    if len(path) == 1 and roots.is_known:
+        return _member(path[0], form)
     is_plain = "[]" not in path
-    read = _reader(path, roots)
 
     def take(scope: Scope) -> str | None:
-        text = read(scope.record)
+        text = text_at(scope.record, path)
         if text is not None and form is not None:
             text = form(text)
         if text is not None and is_plain:
-            scope.used.append(path)
+            scope.use(path)
+        return text
+
+    return take
+
+
+def _member(name: str, form: Callable[[str], str | None] | None) -> Expression:
+    """The same for a top-level member of an object: where most of the time goes."""
+
+    def take(scope: Scope) -> str | None:
+        value = scope.record.get(name)
+        text: str | None = value if type(value) is str else as_text(value)
+        if text and form is not None:
+            text = form(text)
+        if not text:
+            return None
+        scope.taken.append(name)
         return text
 
     return take

@@ -36,9 +36,10 @@ from msgspec import UNSET, Raw, UnsetType
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Change, Event, strict
 from tallystick.event.fields import ID
+from tallystick.event.plain import Plain, read_plain
 from tallystick.event.stamp import add_flag
+from tallystick.plugin import Carrier
 from tallystick.transforms.expressions import Path, Scope
-from tallystick.transforms.plain import Plain, read_plain
 from tallystick.transforms.rules import RuleBook
 from tallystick.transforms.unwrap import unwrap
 
@@ -103,7 +104,7 @@ class RecordMapping(Protocol):
     name: str
 
     def map_batch(
-        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+        self, records: Sequence[bytes], carriers: Sequence[Carrier] | None = None, options: MapOptions | None = None
     ) -> MapResult:
         """All events in ``records``, which may be containers, and a problem for each record in them that does not map."""
 
@@ -125,6 +126,7 @@ class Mapping:
         self._takes_text = parse.get("text", False)
         self._keys: list[str] = spec.get("match", {}).get("all", [])
         self._rules = RuleBook(spec)
+        self._is_particular = bool(self._keys or self._refusals)
         self._before = [re.compile(pattern) for pattern in spec.get("changes", {}).get("before", [])]
         redact = spec.get("redact", {})
         self.redact_allow = frozenset(redact.get("allow", ()))
@@ -133,16 +135,16 @@ class Mapping:
 
     def map(self, record: bytes, *, source_type: str = "", peer: str = "", keep_raw: bool = True) -> MapResult:
         """All events in ``record``, which may be a container, and a problem for each record in it that does not map."""
-        return self.map_batch([record], [peer], MapOptions(source_type, keep_raw))
+        return self.map_batch([record], [Carrier(peer)], MapOptions(source_type, keep_raw))
 
     def map_batch(
-        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+        self, records: Sequence[bytes | Plain], carriers: Sequence[Carrier] | None = None, options: MapOptions | None = None
     ) -> MapResult:
-        """The same for many records. ``peers``: who sent each."""
+        """The same for many records, each with its carrier. Those that have been read already come as `Plain`, which is used up."""
         result = MapResult()
         run = _Run(self, options or MapOptions(), result)
-        for position, (record, peer) in enumerate(zip(records, peers or repeat(""), strict=False)):
-            run.take(record, position, peer)
+        for position, (record, carrier) in enumerate(zip(records, carriers or repeat(Carrier()), strict=False)):
+            run.take(record, position, carrier)
         return result
 
     def _is_record(self, members: MappingType[str, Any]) -> bool:
@@ -163,29 +165,40 @@ class Mapping:
 class _Run:
     """One batch on its way through a mapping."""
 
-    __slots__ = ("_mapping", "_options", "_result", "_variables")
+    __slots__ = ("_carrier", "_mapping", "_options", "_result", "_variables")
 
     def __init__(self, mapping: Mapping, options: MapOptions, result: MapResult) -> None:
         self._mapping = mapping
         self._options = options
         self._result = result
+        self._carrier = Carrier()
         self._variables = {"source_record": f"{options.source_type or mapping.name}.record", "peer": ""}
 
-    def take(self, record: bytes, position: int, peer: str) -> None:
+    def take(self, record: bytes | Plain, position: int, carrier: Carrier) -> None:
         """Put the events and problems of one received record into the result."""
-        peer = peer or "unknown"
+        self._carrier = carrier
+        peer = carrier.peer or "unknown"
         if self._variables["peer"] != peer:
             self._variables = {**self._variables, "peer": peer}
-        mapping, text = self._mapping, record.strip()
-        plain = read_plain(text, DEPTH_MAX)
-        if plain is not None and mapping._is_record(plain.value):
+        if isinstance(record, Plain):
+            plain: Plain | None = record
+            text = record.content
+        else:
+            text = record.strip()
+            plain = read_plain(text, DEPTH_MAX)
+        if plain is not None and self._mapping._is_record(plain.value):
             self._add(text, None, position, plain)
-        elif record.count(b",") > MEMBERS_MAX:
+        else:
+            self._open(_encode(record.value) if isinstance(record, Plain) else text, position)
+
+    def _open(self, record: bytes, position: int) -> None:
+        """The same for what may be a container."""
+        if record.count(b",") > MEMBERS_MAX:
             problem = Problem("too_many_records", "the file holds too many records; send smaller ones", record, position)
             self._result.problems.append(problem)
-        else:
-            for found, members in unwrap(text, mapping._steps, mapping._keys):
-                self._add(found, members, position, None if members is None else read_plain(found, DEPTH_MAX))
+            return
+        for found, members in unwrap(record, self._mapping._steps, self._mapping._keys):
+            self._add(found, members, position, None if members is None else read_plain(found, DEPTH_MAX))
 
     def _add(self, found: bytes, members: MappingType[str, Raw] | None, position: int, plain: Plain | None) -> None:
         """One record without its containers."""
@@ -204,25 +217,32 @@ class _Run:
                 event.raw = found.decode("utf-8", "replace").replace("\0", "\ufffd")
             else:
                 add_flag(event, "raw_omitted")
-        self._result.events.append(event)
-        self._result.contents.append(content)
-        self._result.positions.append(position)
+        result = self._result
+        result.events.append(event)
+        result.contents.append(content)
+        result.positions.append(position)
 
     def _map_plain(self, plain: Plain) -> Event:
         """The short way."""
         mapping, value = self._mapping, plain.value
-        if mapping._keys or mapping._refusals:
+        if mapping._is_particular:
             mapping._check(value)
         rules = mapping._rules.of(value)
         scope = Scope(value, self._variables)
-        event = rules.fill(scope)
+        event = rules.fill(scope, self._carrier.time)
         if mapping._before:
             raws = {key: Raw(_encode(member)) for key, member in value.items()}
-            event.changes = _changes(mapping._before, raws, scope.used)
-        event.id = self._make_id(rules.own_id(scope), plain.content, event)
-        rest = _without_values(value, scope.used)
-        if rest:
-            event.metadata = Raw(_encode(rest))
+            event.changes = _changes(mapping._before, raws, scope.taken)
+        if rules.has_own_id or self._options.names_by_digest:
+            event.id = self._make_id(rules.own_id(scope), plain.content, event)
+        for name in scope.taken:
+            value.pop(name, None)
+        if scope.used:
+            _drop(value, scope.used)
+        if self._carrier.more:
+            self._add_more(value)
+        if value:
+            event.metadata = Raw(_encode(value))
         return event
 
     def _map_members(self, record: bytes, members: MappingType[str, Raw]) -> tuple[Event, bytes]:
@@ -236,12 +256,13 @@ class _Run:
         value = _decode(content)
         rules = mapping._rules.of(value)
         scope = Scope(value, self._variables)
-        event = rules.fill(scope)
+        event = rules.fill(scope, self._carrier.time)
         own = _decode_members(content)
         if mapping._before:
-            event.changes = _changes(mapping._before, own, scope.used)
+            event.changes = _changes(mapping._before, own, scope.taken)
         event.id = self._make_id(rules.own_id(scope), content, event)
-        rest = _without(own, scope.used)
+        rest = _without(own, [*((name,) for name in scope.taken), *scope.used])
+        self._add_more(rest)
         if rest:
             event.metadata = Raw(_encode(rest))
         return event, content
@@ -252,11 +273,20 @@ class _Run:
                 strict.check_strict(record, DEPTH_MAX)
             raise EventInvalidError("the record is not a JSON object", code="record_not_json")
         text = record.decode("utf-8", "replace").replace("\0", "\ufffd")
-        event = self._mapping._rules.of({}).fill(Scope({}, self._variables))
-        event.metadata = Raw(_encode({"message": text}))
+        event = self._mapping._rules.of({}).fill(Scope({}, self._variables), self._carrier.time)
+        rest: dict[str, Any] = {"message": text}
+        self._add_more(rest)
+        event.metadata = Raw(_encode(rest))
         if text.encode() != record:
             add_flag(event, "text_replaced")
         return event, record
+
+    def _add_more(self, rest: dict[str, Any]) -> None:
+        """Put the carrier's members beside the record's own."""
+        for name, value in self._carrier.more.items():
+            while name in rest:
+                name += "_"
+            rest[name] = value
 
     def _make_id(self, own: str | None, content: bytes, event: Event) -> str | UnsetType:
         if own is None and (event.occurred_at is UNSET or not self._options.names_by_digest):
@@ -276,7 +306,7 @@ def load_mappings() -> dict[str, Mapping]:
     return {mapping.name: mapping for mapping in mappings}
 
 
-def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw], used: list[Path]) -> list[Change] | UnsetType:
+def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw], taken: list[str]) -> list[Change] | UnsetType:
     changes = []
     for key, before in members.items():
         for pattern in patterns:
@@ -288,7 +318,7 @@ def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw]
             changes.append(
                 Change(path="/" + strict.escape(name), op="replace", before=before, after=UNSET if after is None else after)
             )
-            used += [(key,), (name,)]
+            taken += [key, name]
             break
     return changes or UNSET
 
@@ -308,18 +338,15 @@ def _without(members: MappingType[str, Raw], used: list[Path]) -> dict[str, Raw]
     return rest
 
 
-def _without_values(members: dict[str, Any], used: list[Path]) -> dict[str, Any]:
-    """The same with values; ``members`` itself is changed."""
-    for path in used:
-        if len(path) == 1:
-            members.pop(path[0], None)
-    deep = [path for path in used if len(path) > 1]
-    for name, paths in _inner_paths(deep).items():
-        if name in members:
-            left = _without_values(members[name], paths)
-            if not left:
+def _drop(members: dict[str, Any], used: list[Path]) -> None:
+    """The same with values, in place."""
+    for name, paths in _inner_paths(used).items():
+        if () in paths:
+            members.pop(name, None)
+        elif name in members:
+            _drop(members[name], paths)
+            if not members[name]:
                 del members[name]
-    return members
 
 
 def _inner_paths(used: list[Path]) -> dict[str, list[Path]]:

@@ -25,7 +25,7 @@ from msgspec import UNSET, Raw
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
-from tallystick.plugin import Decoded, Fault
+from tallystick.plugin import Carrier, Decoded, Fault
 from tallystick.protocols.otlp import LogGroup, LogRecord
 from tallystick.protocols.otlp_json import decode_json
 from tallystick.protocols.otlp_wire import OtlpInvalidError
@@ -49,13 +49,13 @@ class OtlpMapping:
         self.value_depth = depth - DEPTH_AROUND
 
     def map_batch(
-        self, records: Sequence[bytes], peers: Sequence[str] | None = None, options: MapOptions | None = None
+        self, records: Sequence[bytes], carriers: Sequence[Carrier] | None = None, options: MapOptions | None = None
     ) -> MapResult:
         """All events in requests in OTLP's JSON form, which is what the quarantine keeps."""
         result = MapResult()
-        for position, (record, peer) in enumerate(zip(records, peers or repeat(""), strict=False)):
+        for position, (record, carrier) in enumerate(zip(records, carriers or repeat(Carrier()), strict=False)):
             try:
-                found = self.map_groups(decode_json(record, self.value_depth, _REPLAYED_MAX), peer)
+                found = self.map_groups(decode_json(record, self.value_depth, _REPLAYED_MAX), carrier.peer)
             except OtlpInvalidError as error:
                 result.problems.append(Problem(error.code, error.message, record, position))
                 continue

@@ -14,6 +14,7 @@ from msgspec import UNSET
 from tallystick.errors import EventInvalidError
 from tallystick.event import Actor, Context, Delegate, Event, Ingest, Target
 from tallystick.event.stamp import add_flag
+from tallystick.event.times import ParsedTime
 from tallystick.transforms.expressions import (
     NEVER,
     NOTHING,
@@ -67,14 +68,21 @@ class Rules:
         ]
         self._dispatch = [rule for rule in dispatch if rule[0] is not NEVER]
         self.own_id = compile_expression(spec.get("dedupe", {}).get("key", []), roots)
+        self.has_own_id = self.own_id is not NOTHING
 
-    def fill(self, scope: Scope) -> Event:
-        """The event with its envelope; what moved there is in ``scope.used``. Raises EventInvalidError without an action."""
+    def fill(self, scope: Scope, carried_at: ParsedTime | None = None) -> Event:
+        """The event with its envelope; what moved there is noted in ``scope``. Raises EventInvalidError without an action.
+
+        ``carried_at``: the time that the protocol says. A product's own time goes before it, any other time in the record behind it.
+        """
         action = self._action(scope)
         if action is None:
             raise EventInvalidError("nothing in the record gives an action", code="field_missing", pointer="/action")
         reason = self._reason(scope)
-        occurred_at, flags = self._time.read(scope)
+        if carried_at is None:
+            occurred_at, flags = self._time.read(scope)
+        else:
+            occurred_at, flags = self._time.read_beside(scope, carried_at)
         event = Event(
             action=action,
             actor=Actor(**_texts(self._actor, scope)),

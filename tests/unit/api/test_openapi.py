@@ -23,7 +23,7 @@ async def test_the_document_describes_every_route(rig: Rig) -> None:
             ids.append(operation["operationId"])
             assert operation["summary"], (method, path)
             assert all(parameter.get("description") for parameter in operation.get("parameters", [])), (method, path)
-            if not path.startswith("/healthz"):
+            if not path.startswith("/healthz") and not path.endswith("/health"):
                 assert {"400", "401", "403"} <= set(operation["responses"]), (method, path)
     assert len(ids) == len(set(ids))
 

@@ -107,10 +107,13 @@ class Rig:
         media: str | None = "application/x-ndjson",
         secret: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
+        authorization: bool = True,
     ) -> Answer:
         """One request through the front (or ``app``), query string included in ``path``."""
         path, _, query = path.partition("?")
-        lines = [("host", "127.0.0.1:8420"), ("authorization", f"Bearer {secret or self.secret}"), *headers]
+        lines = [("host", "127.0.0.1:8420"), *headers]
+        if authorization:
+            lines.append(("authorization", f"Bearer {secret or self.secret}"))
         if media is not None:
             lines.append(("content-type", media))
         scope = {
@@ -211,9 +214,13 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     secret = access.create("tests", "tests", (), ("ingest",), None)[1]
     bodies, signer = BodyReader(config.limits), ReceiptSigner(SERVER, key, 3600.0)
     logins = LoginGuard(5, "intake", service.record)
-    parts = DoorParts(service, access, bodies, signer, logins)
+
+    def not_ready() -> list[str]:
+        return [] if journal.status()["accepting"] else ["stopped"]
+
+    parts = DoorParts(service, access, bodies, signer, logins, keys.derive, not_ready)
     front = Front(
-        build_routes(parts, plans, lambda: [] if journal.status()["accepting"] else ["stopped"]),
+        build_routes(parts, plans),
         UnixProxy(tmp_path / "nobody.sock"),
         HostCheck(config.server),
     )

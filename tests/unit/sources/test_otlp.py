@@ -225,7 +225,7 @@ def test_a_listener_is_made_only_where_one_is_asked_for(rig: Rig, tmp_path: Path
     assert (KIND.way(plans["otlp"]), KIND.way(plans["shop"])) == ("POST /v1/logs", "POST /v1/in/shop/v1/logs, gRPC on 0.0.0.0:4317")
     assert KIND.listener is not None
     context = SourceContext("shop", tmp_path, tmp_path, rig.config.limits)
-    parts = DoorParts(rig.service, rig.access, BodyReader(rig.config.limits), None, rig.logins)  # type: ignore[arg-type]
+    parts = DoorParts(rig.service, rig.access, BodyReader(rig.config.limits), None, rig.logins, rig.keys.derive, list)  # type: ignore[arg-type]
     assert KIND.listener(parts, plans["otlp"], context) is None
     assert KIND.listener(parts, plans["shop"], context) is not None
 

@@ -22,7 +22,7 @@ def plans(tmp_path: Path, text: str) -> dict[str, SourcePlan]:
 def test_built_in_sources_are_there_without_a_file() -> None:
     """`/v1/events` refuses bad events by default and redacts secrets; our own events are left as they are."""
     built = build_plans(load_config(None), compile_query)
-    assert {"events", "tallystick", "otlp"} <= set(built)
+    assert {"events", "tallystick", "otlp", "hec"} <= set(built)
     assert (built["events"].on_invalid, [one.name for one in built["events"].transforms]) == ("reject", ["secrets"])
     assert built["tallystick"].transforms == ()
 

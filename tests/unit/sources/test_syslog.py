@@ -16,6 +16,7 @@ from support.running import Running, context_of, running, until
 from tallystick.config import Duration, Size, load_config
 from tallystick.event.codec import Stamp, encode_lines
 from tallystick.event.model import Event, Source
+from tallystick.plugin import Carrier
 from tallystick.query.evaluate import compile_query
 from tallystick.sources import gaps
 from tallystick.sources.feed import Piece
@@ -227,7 +228,9 @@ async def test_another_mapping_reads_the_text(tmp_path: Path) -> None:
 def test_records_from_the_quarantine_are_decoded_again() -> None:
     """A replay goes the same way as the message went."""
     assert KIND.own_mapping is not None
-    found = KIND.own_mapping(load_config(None), settings()).map_batch([MESSAGE, b"odd"], ["192.0.2.9", "192.0.2.8"])
+    found = KIND.own_mapping(load_config(None), settings()).map_batch(
+        [MESSAGE, b"odd"], [Carrier("192.0.2.9"), Carrier("192.0.2.8")]
+    )
     assert [(event.actor.id, position) for event, position in zip(found.events, found.positions, strict=True)] == [
         ("web-1", 0),
         ("192.0.2.8", 1),

@@ -46,8 +46,25 @@ def read_plain(text: bytes, depth_max: int) -> Plain | None:
                 return None
     except _SYNTAX:
         return None
-    if b"\\u0000" in text or strict.openings(text) > depth_max:
+    return Plain(value, content) if is_settled(text) and strict.openings(text) <= depth_max else None
+
+
+def read_run(text: bytes, joined: bytes, separator: bytes) -> tuple[list[Any], list[bytes]] | None:
+    """The values of ``text`` and their texts, when it is plain values with just ``separator`` between them; else None.
+
+    ``joined`` is the guess: an array of them. The texts are compared in the end, so nothing wrong comes of a wrong guess. Depth is
+    not looked at.
+    """
+    try:
+        values = _decode(joined)
+        texts = list(map(_encode, values))
+    except _SYNTAX:
         return None
-    if _FOUR_DIGITS.search(text[::_SAMPLE_STEP]) and strict.LONG_NUMBER.search(text):
-        return None
-    return Plain(value, content)
+    return (values, texts) if separator.join(texts) == text and is_settled(text) else None
+
+
+def is_settled(text: bytes) -> bool:
+    """Whether a text has no NUL escape and no number of too many digits for sure."""
+    if b"\\u0000" in text:
+        return False
+    return not (_FOUR_DIGITS.search(text[::_SAMPLE_STEP]) and strict.LONG_NUMBER.search(text))
