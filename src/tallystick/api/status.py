@@ -1,7 +1,7 @@
 """``/v1/status``: one page merged from what every process says of itself, in the shape of DESIGN section 5.
 
     {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
-     "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…}}
+     "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…}}
 
 ``ready`` is the intake's alone: whether it would accept. Everything that is wrong anywhere stands in ``reasons`` in words. A page
 that its process has not renewed for a while is itself a reason: silence is never taken for health.
@@ -43,6 +43,9 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
     reasons = [f"intake: {reason}" for reason in intake["reasons"]]
     reasons += source_reasons(intake["sources"])
     reasons += await deps.reads.run(lambda: follower_reasons(deps))
+    config = (await deps.reads.run(lambda: read_status(deps.data_dir, "supervisor")) or {}).get("config") or {}
+    if config.get("refused"):
+        reasons.append(f"configuration: the newest was refused, the one before is in force: {config['refused']}")
     for name, row in destinations.items():
         if row["state"] not in ("running", "paused") or row["reason"]:
             reasons.append(f"destination {name}: {row['state']}" + (f", {row['reason']}" if row["reason"] else ""))
@@ -53,6 +56,7 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
         "tenants": await deps.reads.run(lambda: _tenants(deps, caller, intake["accepted"])),
         "destinations": destinations,
         "sources": intake["sources"] if caller.is_server_wide else {},
+        "config": config if caller.is_server_wide else {},
     }
 
 

@@ -24,16 +24,24 @@ _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _PATH = re.compile(r"at `\$(.*)`")
 
 
-def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None) -> Config:
-    """Read ``path`` (None: all defaults) and lay ``overrides`` (section → key → value) over it. Raises ConfigError."""
+def read_text(path: Path | None) -> bytes:
+    """The bytes of the file; none without one. Raises ConfigError."""
+    try:
+        return b"" if path is None else path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", place=str(path)) from error
+
+
+def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None = None, *, text: bytes | None = None) -> Config:
+    """Read ``path`` (None: all defaults) and lay ``overrides`` (section → key → value) over it. Raises ConfigError.
+
+    ``text``: what the file held when it was read before; it is not read again.
+    """
     raw: dict[str, Any] = {}
-    data = b""
+    data = read_text(path) if text is None else text
     if path is not None:
         try:
-            data = path.read_bytes()
             raw = tomllib.loads(data.decode("utf-8"))
-        except OSError as error:
-            raise ConfigError(f"cannot read the configuration: {error.strerror}", place=str(path)) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             line = re.search(r"at line (\d+)", str(error))
             last = len(data.rstrip(b"\n").split(b"\n"))

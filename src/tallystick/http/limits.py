@@ -81,6 +81,11 @@ class BodyReader:
         self._turns = turns or Turns()
         self._in_flight = SharedBytes(limits.bodies_in_flight.bytes, holdings)
 
+    def meet(self, limits: IngestLimits) -> None:
+        """From now on these limits hold; what is in flight stays counted."""
+        self._limits = limits
+        self._in_flight.bytes_max = limits.bodies_in_flight.bytes
+
     @property
     def in_flight_bytes(self) -> int:
         """Bytes of all bodies that are being received or worked on."""

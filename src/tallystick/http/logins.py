@@ -43,10 +43,13 @@ class LoginLimit:
     """Attempts of many names, each at most ``per_minute`` in a minute; a name is an address or a key id."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic, buckets: Buckets | None = None) -> None:
-        self._per_minute = per_minute
-        self._each_s = _WINDOW_S / per_minute
         self._clock = clock
         self._buckets = buckets or OwnBuckets()
+        self.meet(per_minute)
+
+    def meet(self, per_minute: int) -> None:
+        """From now on this is the limit."""
+        self._each_s = _WINDOW_S / per_minute
 
     def count(self, name: str) -> float:
         """Count one failure; returns 0.0, or past the limit the seconds to wait."""
@@ -78,6 +81,10 @@ class LoginGuard:
         self._repeats: dict[Pair, int] = {}
         self._timers: dict[Pair, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def meet(self, per_minute: int) -> None:
+        """From now on this is the limit, of addresses and of key ids."""
+        self._limit.meet(per_minute)
 
     def failed(self, address: str, error: AuthError) -> Problem:
         """The answer: ``error`` itself, or 429."""

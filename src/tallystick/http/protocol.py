@@ -59,13 +59,17 @@ class Connections:
     by address, over all processes that share the listener."""
 
     def __init__(self, limits: IngestLimits, small: SmallDoor | None = None, holdings: Holdings | None = None) -> None:
-        self.limits = limits
         self.small = small
         self.refused = 0
         self._head: tuple[Any, bytes] = (None, b"")
         self._open: set[LimitedProtocol] = set()
         self._holdings = holdings or OwnHoldings()
         self._sweep_handle: asyncio.TimerHandle | None = None
+        self.meet(limits)
+
+    def meet(self, limits: IngestLimits) -> None:
+        """From now on these limits hold, for the connections that are there too."""
+        self.limits = limits
         times = (limits.idle_time.seconds, limits.head_time.seconds, limits.body_time.seconds)
         self.times_s = (*times, math.inf, _LINGER_S)  # by phase
         self.body_max = limits.body.bytes

@@ -11,6 +11,7 @@ A crash between the two leaves keys without data: the next start goes on with th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +28,13 @@ _MAY_BE_THERE = frozenset({"lost+found", "FORMAT.tmp"})
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """An opened data directory with its keys."""
+    """An opened data directory with its keys. ``read_config``: the configuration that is in force now, for who takes a new one."""
 
     config: Config
     data_dir: Path
     keys_dir: Path
     keys: KeyStore
+    read_config: Callable[[], Config] | None = None
 
     @property
     def server_name(self) -> str:

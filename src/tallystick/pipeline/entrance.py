@@ -6,32 +6,34 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
 
 from tallystick.config import Config
+from tallystick.errors import ConfigError
 from tallystick.event.codec import EventReader, Limits
 from tallystick.evidence.receipt import receipt_key_name
 from tallystick.http.access import AccessKeys
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import BodyReader
 from tallystick.http.logins import LoginGuard
-from tallystick.http.protocol import limited_protocol
+from tallystick.http.protocol import LimitedProtocol, limited_protocol
 from tallystick.http.proxy import UnixProxy
-from tallystick.http.small import SmallDoor
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Appender
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.pipeline.context import Installation
+from tallystick.pipeline.reload import answer
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.answer import ReceiptSigner
 from tallystick.sources.doors import DoorParts
 from tallystick.sources.front import Front
 from tallystick.sources.intake import IntakeService
-from tallystick.sources.plan import build_plans
+from tallystick.sources.plan import SourcePlan, build_plans
 from tallystick.sources.quota import Quotas
 from tallystick.sources.routes import build_routes
 from tallystick.sources.tally import SourceTallies
@@ -51,13 +53,47 @@ def settle_memory() -> None:
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT. Configuration is read at the start only, so SIGHUP is nothing."""
+    """Set by SIGTERM and SIGINT."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     return stop
+
+
+Take = Callable[[Config, Mapping[str, SourcePlan]], Awaitable[None]]
+
+
+def take_on_signal(
+    installation: Installation, role: str, check: Callable[[Config, Mapping[str, SourcePlan]], None], take: Take
+) -> None:
+    """At each SIGHUP, read the configuration that is staged: ``check`` it, ``take`` it, and say what came of it (`reload`).
+
+    ``check`` raises ConfigError; then nothing is taken. ``take`` cannot fail any more. One at a time, in the order of the signals.
+    """
+    turn = asyncio.Lock()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def once() -> None:
+        async with turn:
+            assert installation.read_config is not None
+            try:
+                config = installation.read_config()
+                plans = build_plans(config, compile_query)
+                check(config, plans)
+            except ConfigError as error:
+                answer(installation, role, str(error))
+                return
+            await take(config, plans)
+            answer(installation, role)
+
+    def on_signal() -> None:
+        task = asyncio.get_running_loop().create_task(once())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts its children with it blocked
 
 
 def build_service(installation: Installation, journal: Appender, tenants: TenantRegistry) -> IntakeService:
@@ -68,12 +104,25 @@ def build_service(installation: Installation, journal: Appender, tenants: Tenant
         journal,
         tenants,
         plans,
-        EventReader(Limits(config.limits.event.bytes, config.limits.depth, config.limits.events)),
+        _reader(config),
         Digester(installation.keys.derive("dedupe")),
         config.hash,
         SourceTallies((plan.name, plan.type) for plan in plans.values()),
         Quotas(config.limits, config.tenants),
     )
+
+
+def meet_config(service: IntakeService, config: Config, plans: Mapping[str, SourcePlan]) -> None:
+    """From now on what comes in is worked on by ``plans``."""
+    service.plans = plans
+    service.reader = _reader(config)
+    service.config_hash = config.hash
+    service.tallies.meet((plan.name, plan.type) for plan in plans.values())
+    service.quotas.meet(config.limits, config.tenants)
+
+
+def _reader(config: Config) -> EventReader:
+    return EventReader(Limits(config.limits.event.bytes, config.limits.depth, config.limits.events))
 
 
 class Entrance:
@@ -86,26 +135,57 @@ class Entrance:
         self, installation: Installation, service: IntakeService, not_ready: Callable[[], list[str]], role: str = "intake"
     ) -> None:
         config = installation.config
+        self._installation = installation
+        self._not_ready = not_ready
         self._logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
-        name = receipt_key_name(installation.server_name)
-        parts = self.parts = DoorParts(
-            service,
-            AccessKeys(installation.keys_dir, role),
-            BodyReader(config.limits, service.turns),
-            ReceiptSigner(installation.server_name, installation.keys.signing_key(name), config.seal.include_by.seconds),
-            self._logins,
-            installation.keys.derive,
-            not_ready,
-        )
+        self._keys = AccessKeys(installation.keys_dir, role)
+        self._bodies = BodyReader(config.limits, service.turns)
+        self._service = service
+        self._proxy = UnixProxy(installation.run_dir / "api.sock")
         hosts = HostCheck(config.server)
-        front = Front(
-            build_routes(parts, service.plans),
-            UnixProxy(installation.run_dir / "api.sock"),
+        self.parts = self._make_parts(config)
+        self._front = self._make_front(config, hosts)
+        self._together = Together(self.parts, hosts)
+        self._protocol = limited_protocol(config.limits, self._together)
+        self._server = _public_server(config, self._answer, self._protocol)
+
+    def check(self, config: Config, plans: Mapping[str, SourcePlan]) -> None:
+        """Raises ConfigError when the certificate cannot be loaded."""
+        if config.server.tls is not None and self._server.config.ssl is not None:
+            scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            _load_certificate(scratch, config)
+
+    def take(self, config: Config, plans: Mapping[str, SourcePlan]) -> None:
+        """From now on every request meets ``config``, on the connections that are there too; the certificate is read again."""
+        if config.server.tls is not None and self._server.config.ssl is not None:
+            _load_certificate(self._server.config.ssl, config)
+        meet_config(self._service, config, plans)
+        self._logins.meet(config.limits.failed_logins)
+        self._bodies.meet(config.limits)
+        self._protocol.table.meet(config.limits)
+        hosts = HostCheck(config.server)
+        self.parts = self._make_parts(config)
+        self._front = self._make_front(config, hosts)
+        self._together.hosts = hosts
+
+    def _make_parts(self, config: Config) -> DoorParts:
+        name = receipt_key_name(self._installation.server_name)
+        key = self._installation.keys.signing_key(name)
+        signer = ReceiptSigner(self._installation.server_name, key, config.seal.include_by.seconds)
+        derive = self._installation.keys.derive
+        return DoorParts(self._service, self._keys, self._bodies, signer, self._logins, derive, self._not_ready)
+
+    def _make_front(self, config: Config, hosts: HostCheck) -> Front:
+        return Front(
+            build_routes(self.parts, self._service.plans),
+            self._proxy,
             hosts,
             is_tls=config.server.tls is not None,
             pushback_delay_s=_PUSHBACK_DELAY_S,
         )
-        self._server = _public_server(config, front, Together(parts, hosts))
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._front(scope, receive, send)
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Answer senders until ``stop``; requests in flight are answered first."""
@@ -124,7 +204,16 @@ async def serve_until(server: Server, listener: socket.socket, stop: asyncio.Eve
     await waiter
 
 
-def _public_server(config: Config, app: Callable[..., Awaitable[None]], small: SmallDoor) -> Server:
+def _load_certificate(context: ssl.SSLContext, config: Config) -> None:
+    tls = config.server.tls
+    assert tls is not None
+    try:
+        context.load_cert_chain(config.base_dir / tls.cert, config.base_dir / tls.key)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"server.tls: the certificate or its key cannot be used: {error}", place=config.path) from error
+
+
+def _public_server(config: Config, app: Callable[..., Awaitable[None]], protocol: type[LimitedProtocol]) -> Server:
     tls = config.server.tls
     options: dict[str, Any] = {}
     if tls is not None:
@@ -134,10 +223,11 @@ def _public_server(config: Config, app: Callable[..., Awaitable[None]], small: S
             "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
             "ssl_cert_reqs": 2 if tls.client_ca else 0,
         }
-    return Server(app, http=limited_protocol(config.limits, small), **options)
+    return Server(app, http=protocol, **options)
 
 
 _QUIET: dict[str, Any] = {
+    "interface": "asgi3",
     "loop": "uvloop",
     "lifespan": "off",
     "ws": "none",

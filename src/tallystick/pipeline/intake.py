@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import uvloop
 
@@ -16,15 +15,20 @@ from tallystick.evidence.heads import Heads
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
 from tallystick.pipeline.context import Installation
-from tallystick.pipeline.entrance import Entrance, Server, build_service, serve_until, settle_memory, stop_on_signals
+from tallystick.pipeline.entrance import (
+    Entrance,
+    Server,
+    build_service,
+    serve_until,
+    settle_memory,
+    stop_on_signals,
+    take_on_signal,
+)
+from tallystick.pipeline.own_sources import OwnSources
 from tallystick.pipeline.process import bind_tcp, bind_unix
-from tallystick.plugin import Source, SourceContext
-from tallystick.sources.doors import DoorParts
-from tallystick.sources.inlet import Inlet
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
-from tallystick.sources.kind import load_kind
-from tallystick.sources.runner import SourceRunner, run_sources
+from tallystick.sources.plan import SourcePlan
 from tallystick.telemetry import log
 
 _STALLED_S = 5.0
@@ -58,12 +62,25 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     journal.start()
     service = build_service(installation, journal, TenantRegistry(installation.data_dir))
     entrance = Entrance(installation, service, lambda: _not_ready(journal))
-    runners = build_sources(installation.config, entrance.parts)
-    inner = Server(InnerDoor(service, lambda: _status(journal, service, runners)), http="httptools")
+    sources = OwnSources(entrance.parts)
+    inner = Server(InnerDoor(service, lambda: _status(journal, service, sources)), http="httptools")
     stop, inner_stop = stop_on_signals(), asyncio.Event()
     serving_inner = asyncio.create_task(serve_until(inner, bind_unix(installation.run_dir / "intake.sock"), inner_stop))
     serving_inner.add_done_callback(lambda _: stop.set())
-    await asyncio.gather(entrance.serve(listener, stop), run_sources(runners, stop))
+    await sources.take(installation.config, service.plans)
+
+    def check(config: Config, plans: Mapping[str, SourcePlan]) -> None:
+        entrance.check(config, plans)
+        sources.check(config, plans)
+
+    async def take(config: Config, plans: Mapping[str, SourcePlan]) -> None:
+        entrance.take(config, plans)
+        await sources.take(config, plans)
+
+    take_on_signal(installation, "intake", check, take)
+    serving = asyncio.create_task(entrance.serve(listener, stop))
+    await stop.wait()
+    await asyncio.gather(serving, sources.stop())
     inner_stop.set()
     await serving_inner
     await journal.close()
@@ -74,7 +91,7 @@ def _not_ready(journal: Journal) -> list[str]:
     return [] if status["accepting"] else [str(status["reason"] or "the journal is closing")]
 
 
-def _status(journal: Journal, service: IntakeService, runners: list[SourceRunner]) -> dict[str, Any]:
+def _status(journal: Journal, service: IntakeService, sources: OwnSources) -> dict[str, Any]:
     """The intake's page for the api process: journal, readiness, and events accepted by each tenant."""
     accepted = journal.accepted()
     tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
@@ -86,31 +103,5 @@ def _status(journal: Journal, service: IntakeService, runners: list[SourceRunner
         "ready": not reasons,
         "reasons": reasons + late,
         "accepted": tenants,
-        "sources": _sources_page(service, runners),
+        "sources": sources.page(),
     }
-
-
-def build_sources(config: Config, parts: DoorParts) -> list[SourceRunner]:
-    """A runner for each source that is no door of the HTTP listener. Opens nothing."""
-    runners = []
-    for plan in parts.service.plans.values():
-        if plan.settings is None:
-            continue
-        kind = load_kind(plan.type)
-        context = SourceContext(plan.name, config.base_dir, config.data_dir / "sources" / plan.name, config.limits)
-        make: Callable[[], Source] | None = None
-        if kind.source is not None:
-            make = partial(kind.source, plan.settings, context)
-        elif kind.listener is not None and kind.listener(parts, plan, context) is not None:
-            make = cast("Callable[[], Source]", partial(kind.listener, parts, plan, context))
-        if make is not None:
-            runners.append(SourceRunner(plan.name, make, partial(Inlet, parts.service, plan)))
-    return runners
-
-
-def _sources_page(service: IntakeService, runners: list[SourceRunner]) -> dict[str, dict[str, Any]]:
-    """What each source took in and, where it runs by itself, how it is."""
-    page = service.tallies.page()
-    for runner in runners:
-        page[runner.name] |= runner.status()
-    return page

@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tallystick.config import Config, load_config
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 from tallystick.pipeline.context import Installation, open_installation
 from tallystick.pipeline.process import die_with_parent
+from tallystick.pipeline.snapshot import read_snapshot
 from tallystick.telemetry import configure_logging, log, publish_status, use_metrics_dir
 
 # Named by text, not imported: the api process stands on a higher floor, and a follower must not load what it does not use.
@@ -44,18 +46,25 @@ def overrides_from(data: str | None, keys: str | None, listen: str | None) -> di
     return overrides
 
 
-def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Config]:
-    """Role, parent's pid and configuration of a child process."""
+def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Callable[[], Config]]:
+    """Role, parent's pid, and how a child process reads its configuration: now, and again when it is told to."""
     parser = argparse.ArgumentParser(prog="tallystick.pipeline.role")
     parser.add_argument("role")
     parser.add_argument("parent_pid", type=int)
     parser.add_argument("--config")
+    parser.add_argument("--config-fd", type=int)
     parser.add_argument("--data")
     parser.add_argument("--keys")
     parser.add_argument("--listen")
     parsed = parser.parse_args(arguments)
     path = Path(parsed.config) if parsed.config else None
-    return parsed.role, parsed.parent_pid, load_config(path, overrides_from(parsed.data, parsed.keys, parsed.listen))
+    overrides = overrides_from(parsed.data, parsed.keys, parsed.listen)
+
+    def read() -> Config:
+        text = read_snapshot(parsed.config_fd) if parsed.config_fd is not None else None
+        return load_config(path, overrides, text=text)
+
+    return parsed.role, parsed.parent_pid, read
 
 
 def role_arguments(config_path: Path | None, data: str | None, keys: str | None, listen: str | None) -> list[str]:
@@ -70,11 +79,12 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging()
     role = arguments[0] if arguments else ""
     try:
-        role, parent_pid, config = parse_role_arguments(arguments)
+        role, parent_pid, read_config = parse_role_arguments(arguments)
+        config = read_config()
         die_with_parent(parent_pid)
         os.nice(NICENESS.get(role, 0))
         use_metrics_dir(config.data_dir)
-        installation = open_installation(config)
+        installation = replace(open_installation(config), read_config=read_config)
         run: Callable[[Installation], None] = importlib.import_module(ROLE_MODULES[role]).run
         run(installation)
     except ConfigError as error:

@@ -15,10 +15,11 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tallystick.config import Config, load_config
-from tallystick.config.load import place_of
+from tallystick.config.load import place_of, read_text
 from tallystick.errors import ConfigError, TallystickError
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.evidence.receipt import receipt_key_name
@@ -26,7 +27,9 @@ from tallystick.evidence.statement import statement_key_name
 from tallystick.http.access import AdminKey, ensure_admin_key
 from tallystick.pipeline.check import check_config
 from tallystick.pipeline.context import Installation, open_installation
+from tallystick.pipeline.reload import Reload
 from tallystick.pipeline.role import overrides_from, role_arguments
+from tallystick.pipeline.snapshot import Snapshot
 from tallystick.pipeline.supervisor import Supervisor
 from tallystick.telemetry import configure_logging, log
 
@@ -61,9 +64,8 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     """Run until stopped; returns the exit code. Raises ConfigError and StartError before anything was opened."""
     os.umask(0o077)
     configure_logging()
-    config = load_config(options.config, overrides_from(options.data, options.keys, options.listen))
+    text, config = _read(options)
     check_listen(config, is_given=options.listen is not None)
-    check_config(config)
     installation = open_installation(config, create=True)
     for name in server_key_names(installation.server_name):
         installation.keys.signing_key(name, create=True)
@@ -71,10 +73,19 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     supervisor = Supervisor(
         installation,
         role_arguments(options.config, options.data, options.keys, options.listen),
+        Reload(installation, Snapshot(text), partial(_read, options)),
         on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo),
         is_ready=lambda: (installation.run_dir / "api.sock").exists() and _is_ready(config),
     )
     return supervisor.run()
+
+
+def _read(options: StartOptions) -> tuple[bytes, Config]:
+    """The configuration file's bytes, and what they mean, checked as a whole. Raises ConfigError."""
+    text = read_text(options.config)
+    config = load_config(options.config, overrides_from(options.data, options.keys, options.listen), text=text)
+    check_config(config)
+    return text, config
 
 
 def server_key_names(server_name: str) -> tuple[str, ...]:

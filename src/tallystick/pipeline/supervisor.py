@@ -7,7 +7,7 @@
   goes on, and status is red with the reason. Exit 2 and 3 of a role that never ran ask for a person before anything else:
   everything stops. Later they mean that the file or the keys changed under a running server; then only that role waits.
 - SIGTERM or SIGINT stops intake first (requests in flight are answered), then the followers; a second signal, or the end of
-  the grace period, kills what is left. SIGHUP is passed on to every role.
+  the grace period, kills what is left. SIGHUP reads the configuration again (`reload`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystick.durable import RoleLock
 from tallystick.pipeline.context import Installation
+from tallystick.pipeline.reload import Reload
 from tallystick.telemetry import log
 
 ROLES = ("intake", "api", "sealer", "archiver", "dispatcher")
@@ -48,6 +49,7 @@ class Child:
     pause_s: float = _PAUSE_MIN_S
     next_start: float = 0.0
     starts: int = 0
+    is_restarting: bool = False
 
 
 @dataclass
@@ -56,11 +58,13 @@ class Supervisor:
 
     installation: Installation
     role_arguments: Sequence[str]
+    reload: Reload
     on_ready: Callable[[], None]
     is_ready: Callable[[], bool]
     roles: Sequence[str] = ROLES
     _children: dict[str, Child] = field(default_factory=dict)
     _signals: int = 0
+    _is_reload_wanted: bool = False
 
     def run(self) -> int:
         """Start everything and stay until a signal or a final failure. Returns the exit code. Raises LockedError."""
@@ -69,6 +73,7 @@ class Supervisor:
         _raise_file_limit()
         try:
             _clear_run_dir(self.installation.run_dir)
+            self.reload.publish()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_stop)
             signal.signal(signal.SIGHUP, self._on_reload)
@@ -89,6 +94,8 @@ class Supervisor:
             if not is_announced and self.is_ready():
                 is_announced = True
                 self.on_ready()
+            if is_announced:
+                self._see_to_reload()
             time.sleep(0.05)
         return 0
 
@@ -102,6 +109,9 @@ class Supervisor:
         if code is None:
             return None
         child.process = None
+        if child.is_restarting:
+            child.is_restarting, child.next_start = False, now
+            return None
         if code in _FINAL_CODES and child.starts == 1 and now - child.started_at < _STEADY_S:
             return code
         self._put_off(child, f"ended with {code}")
@@ -114,15 +124,24 @@ class Supervisor:
         log.error("role ended", role=child.role, reason=reason, again_in_s=child.pause_s)
 
     def _start(self, child: Child) -> None:
+        fd = self.reload.snapshot.fd
         command = [sys.executable, "-m", "tallystick.pipeline.role", child.role, str(os.getpid()), *self.role_arguments]
+        command += ["--config-fd", str(fd)]
         child.started_at = time.monotonic()
         child.starts += 1
         try:
+            # A child begins with SIGHUP blocked: one that comes before it can heed it waits, instead of ending it.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
             child.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, env={**(_ENVIRONMENT if child.role == "intake" else {}), **os.environ}
+                command,
+                stdin=subprocess.DEVNULL,
+                env={**(_ENVIRONMENT if child.role == "intake" else {}), **os.environ},
+                pass_fds=[fd],
             )
         except OSError as error:  # no memory or no process number now; the other roles go on
             self._put_off(child, f"could not be started: {error.strerror}")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _on_stop(self, number: int, _frame: object) -> None:
         self._signals += 1
@@ -130,11 +149,21 @@ class Supervisor:
             self._signal_all(signal.SIGKILL)
 
     def _on_reload(self, number: int, _frame: object) -> None:
-        self._signal_all(signal.SIGHUP)
+        self._is_reload_wanted = True
 
-    def _signal_all(self, number: int) -> None:
+    def _see_to_reload(self) -> None:
+        if self._is_reload_wanted:
+            self._is_reload_wanted = not self.reload.begin()
+        verdict = self.reload.poll()
+        self._signal_all(signal.SIGHUP, self.reload.to_be_told())
+        for role in verdict.restart if verdict is not None else ():
+            self._children[role].is_restarting = self._children[role].process is not None
+            self._signal_all(signal.SIGTERM, [role])
+        self.reload.tell()
+
+    def _signal_all(self, number: int, roles: Collection[str] = ROLES) -> None:
         for child in self._children.values():
-            if child.process is not None and child.process.poll() is None:
+            if child.role in roles and child.process is not None and child.process.poll() is None:
                 child.process.send_signal(number)
 
     def _stop(self) -> None:

@@ -37,7 +37,7 @@ class Inlet:
     def __init__(self, service: IntakeService, plan: SourcePlan, give_up: asyncio.Event) -> None:
         self.pushback = ""  # why the last commit is being waited for, empty when none is
         self._service = service
-        self._plan = plan
+        self.plan = plan
         self._give_up = give_up
         self._own = Sender("", (plan.tenant or DEFAULT_TENANT,))
         self._pushbacks = _PUSHBACKS.labels(plan.name)
@@ -78,7 +78,7 @@ class Inlet:
 
     async def _commit_mapped(self, records: list[Record], sender: Sender) -> Taken:
         draft = self._draft(sender, records[0].peer)
-        if self._plan.mapping is None:
+        if self.plan.mapping is None:
             self._service.read_records(draft, [record.data for record in records])
             if name_by_place(draft.events, [records[line - 1].id for line in draft.lines]):
                 draft.said = ()
@@ -97,14 +97,14 @@ class Inlet:
         return Taken(outcome.accepted, outcome.duplicates, outcome.filtered, len(outcome.bad), outcome.received_at)
 
     async def _append_gap(self, gap_id: str, facts: Mapping[str, Any], sender: Sender) -> None:
-        tenant = self._service.tenant(self._plan.tenant or sender.only_tenant or DEFAULT_TENANT)
-        entry = {"type": "gap", "source": self._plan.name, **facts}
+        tenant = self._service.tenant(self.plan.tenant or sender.only_tenant or DEFAULT_TENANT)
+        entry = {"type": "gap", "source": self.plan.name, **facts}
         await self._service.journal.append(
-            Append(account=[AccountEntry(handle=tenant.handle, id=f"gap:{self._plan.name}:{gap_id}", entry=entry)])
+            Append(account=[AccountEntry(handle=tenant.handle, id=f"gap:{self.plan.name}:{gap_id}", entry=entry)])
         )
 
     def _draft(self, sender: Sender, peer: str) -> Draft:
-        return self._service.draft(self._plan, sender, peer=peer)
+        return self._service.draft(self.plan, sender, peer=peer)
 
     async def _patiently(self, attempt: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """Try until the intake takes it (rule 1). Raises NotAcceptingError when the server stops."""

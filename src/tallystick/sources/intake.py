@@ -114,7 +114,15 @@ class IntakeService:
     ) -> Draft:
         """An empty draft with this request's one clock reading."""
         received_at = format_utc(datetime.fromtimestamp(self.clock(), UTC))
-        return Draft(plan, sender, on_invalid or plan.on_invalid, received_at, idempotency_key=idempotency_key, peer=peer)
+        return Draft(
+            plan,
+            sender,
+            on_invalid or plan.on_invalid,
+            received_at,
+            self.config_hash,
+            idempotency_key=idempotency_key,
+            peer=peer,
+        )
 
     async def work(self, draft: Draft, work: Callable[..., T], *arguments: Any) -> T:
         """One stretch of a request's work: here, or, when it is large, in its turn (`http.turns`)."""
@@ -314,7 +322,7 @@ class IntakeService:
             source=Source(name=draft.plan.name, type=draft.plan.type, credential=draft.sender.credential or UNSET),
             mapping=draft.plan.mapping.name if draft.plan.mapping else None,
             retention_class=self.retention_class,
-            config=self.config_hash,
+            config=draft.config,
         )
         try:
             lines = encode_lines(part.events, stamp, self.reader.limits, part.said)

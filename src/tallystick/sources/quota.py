@@ -50,13 +50,16 @@ class Quotas:
         clock: Callable[[], float] = time.monotonic,
         buckets: Buckets | None = None,
     ) -> None:
-        limits = limits or IngestLimits()
         self._clock = clock
+        self._buckets = buckets or OwnBuckets()
+        self.meet(limits or IngestLimits(), tenants or {})
+
+    def meet(self, limits: IngestLimits, tenants: Mapping[str, TenantSettings]) -> None:
+        """From now on these quotas hold. What a bucket owes it goes on owing."""
         self._burst_s = limits.quota_burst.seconds
         self._key_rates = (limits.key_events_per_second, _bytes_of(limits.key_bytes_per_second))
         self._tenant_rates = (limits.tenant_events_per_second, _bytes_of(limits.tenant_bytes_per_second))
-        self._overrides = tenants or {}
-        self._buckets = buckets or OwnBuckets()
+        self._overrides = tenants
         self.is_limited = bool(self._overrides) or any((*self._key_rates, *self._tenant_rates))
 
     def admit(self, key_id: str, tenant: str | None) -> None:

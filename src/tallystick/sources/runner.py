@@ -21,6 +21,7 @@ from tallystick.delivery.retry import backoff_s
 from tallystick.errors import TallystickError
 from tallystick.plugin import Intake, Source
 from tallystick.sources.inlet import Inlet
+from tallystick.sources.plan import SourcePlan
 from tallystick.telemetry import log
 
 RESTART_MIN_S = 0.5
@@ -45,6 +46,10 @@ class SourceRunner:
         self._inlet = open_inlet(self._give_up)
         self._source: Source | None = None
         self._up = _UP.labels(name)
+
+    def meet(self, plan: SourcePlan) -> None:
+        """From the next commit on, what comes from this source is worked on by ``plan``."""
+        self._inlet.plan = plan
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``. Raises nothing but its own cancellation."""
@@ -115,8 +120,3 @@ async def _checked(source: Source, intake: Intake, stop: asyncio.Event) -> None:
     await source.run(intake, stop)
     if not stop.is_set():
         raise RuntimeError("the source ended by itself")
-
-
-async def run_sources(runners: list[SourceRunner], stop: asyncio.Event) -> None:
-    """All of them until ``stop``; returns when the last has ended."""
-    await asyncio.gather(*(runner.run(stop) for runner in runners))

@@ -31,13 +31,14 @@ class Draft:
     ``is_large``: it is worked on in turns when others send too; ``is_huge``: always.
 
     ``records`` are as sent, ``contents`` are them compacted (what duplicates are compared by); ``lines`` count from 1.
-    ``said`` is as in `ReadBatch`.
+    ``said`` is as in `ReadBatch`. ``config`` is the hash of the configuration that the plan is of.
     """
 
     plan: SourcePlan
     sender: Sender
     on_invalid: OnInvalid
     received_at: str
+    config: str = ""
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     records: Sequence[bytes] = field(default_factory=list)

@@ -36,8 +36,17 @@ class SourceTallies:
 
     def __init__(self, sources: Iterable[tuple[str, str]]) -> None:
         self._tallies: dict[str, SourceTally] = {}
+        self.meet(sources)
+
+    def meet(self, sources: Iterable[tuple[str, str]]) -> None:
+        """From now on these are the sources (name, type); those that were there before go on counting."""
+        before, self._tallies = self._tallies, {}
         for name, kind in sources:
-            self.add(name, kind)
+            known = before.get(name)
+            if known is not None and known.type == kind:
+                self._tallies[name] = known
+            else:
+                self.add(name, kind)
 
     def add(self, name: str, kind: str) -> None:
         """Count for one more source."""
@@ -46,7 +55,9 @@ class SourceTallies:
 
     def count(self, source: str, outcome: Outcome) -> None:
         """Add one durable request."""
-        tally = self._tallies[source]
+        tally = self._tallies.get(source)
+        if tally is None:
+            return  # committed under a configuration that is no longer in force
         numbers = (outcome.accepted, outcome.duplicates, outcome.filtered, len(outcome.bad))
         for counter, number in zip(tally._counters, numbers, strict=True):
             if number:

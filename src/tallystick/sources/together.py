@@ -63,7 +63,7 @@ class Together:
         self._keys = parts.keys
         self._bodies = parts.bodies
         self._signer = parts.signer
-        self._hosts = hosts
+        self.hosts = hosts
         self._waiting: dict[Sender, list[SmallRequest]] = {}
         self._senders: dict[str, tuple[object, Sender]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -78,7 +78,7 @@ class Together:
             return None
         value = headers.get(b"authorization")
         key = self._keys.verify_again(value) if value else None
-        if key is None or not key.may("ingest") or not self._hosts.is_listed(headers[b"host"]):
+        if key is None or not key.may("ingest") or not self.hosts.is_listed(headers[b"host"]):
             return None
         known = self._senders.get(key.id)
         if known is None or known[0] is not key:

@@ -153,9 +153,10 @@ def test_a_role_is_given_what_up_was_given(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("tallystick.toml").write_text('[server]\nname = "a.example.com"\n')
     given = (Path("tallystick.toml"), "d", "k", "127.0.0.1:1")
-    role, parent, config = parse_role_arguments(["sealer", "77", *role_arguments(*given)])
+    role, parent, read = parse_role_arguments(["sealer", "77", *role_arguments(*given)])
     assert (role, parent) == ("sealer", 77)
     expected = load_config(given[0], overrides_from(*given[1:]))
+    config = read()
     assert config == expected
     assert (config.data_dir, config.keys_dir, config.server.listen) == (tmp_path / "d", tmp_path / "k", "127.0.0.1:1")
     assert role_arguments(None, None, None, None) == []

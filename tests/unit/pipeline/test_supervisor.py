@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,22 +21,32 @@ SUPERVISOR = """
 import sys
 from pathlib import Path
 from tallystick.config import load_config
-from tallystick.errors import LockedError
+from tallystick.errors import ConfigError, LockedError
 from tallystick.pipeline import supervisor
 from tallystick.pipeline.context import open_installation
+from tallystick.pipeline.reload import Reload
+from tallystick.pipeline.snapshot import Snapshot
 
 directory = Path(sys.argv[1])
 supervisor._PAUSE_MIN_S = supervisor._PAUSE_MAX_S = 0.05
 supervisor._GRACE_S = 60.0
 start = supervisor.subprocess.Popen
 supervisor.subprocess.Popen = lambda command, **options: start(
-    [command[0], "-c", (directory / "role.py").read_text(), command[3], command[4], str(directory)], **options
+    [command[0], "-c", (directory / "role.py").read_text(), command[3], command[4], str(directory), command[-1]], **options
 )
-installation = open_installation(load_config(None, {"data": {"dir": str(directory / "data")}}), create=True)
+
+def read():
+    text = (directory / "config").read_bytes() if (directory / "config").exists() else b""
+    if text == b"bad":
+        raise ConfigError("it is bad")
+    return text, load_config(None, {"data": {"dir": str(directory / "data")}}, text=text)
+
+installation = open_installation(read()[1], create=True)
 try:
     code = supervisor.Supervisor(
         installation,
         (),
+        Reload(installation, Snapshot(b""), read),
         on_ready=lambda: (directory / "announced").write_text("x"),
         is_ready=lambda: (directory / "sealer").exists(),
         roles=("intake", "sealer"),
@@ -55,7 +67,16 @@ def note(name):
 """
 WAIT = """
 signal.signal(signal.SIGTERM, lambda *_: (note("stopped"), sys.exit(0)))
-signal.signal(signal.SIGHUP, lambda *_: note("reloaded"))
+def take(*_):
+    from tallystick.pipeline.snapshot import read_snapshot
+    from tallystick.telemetry import publish_status
+    text = read_snapshot(int(sys.argv[4])).decode()
+    with (directory / "taken").open("a") as file:
+        file.write(f"{text} {os.getpid()}\\n")
+    error = (directory / "error").read_text() if (directory / "error").exists() else ""
+    publish_status(directory / "data", "config-intake", {"error": error})
+signal.signal(signal.SIGHUP, take)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 note(role)
 while True:
     time.sleep(60)
@@ -79,6 +100,10 @@ class Up:
         rows = path.read_text().splitlines() if path.exists() else []
         return [(row.split()[0], int(row.split()[1])) for row in rows]
 
+    def status(self) -> Any:
+        """What the supervisor publishes."""
+        return json.loads((self.directory / "data" / "run" / "status-supervisor.json").read_text())
+
     def wait(self, name: str, count: int = 1) -> list[tuple[str, int]]:
         wait_for(lambda: len(self.notes(name)) >= count, f"{count} notes {name}", every_s=0.01)
         return self.notes(name)
@@ -94,19 +119,68 @@ def ups(tmp_path: Path) -> Iterator[list[Up]]:
         up.process.wait(10)
 
 
-def test_roles_are_started_announced_reloaded_and_stopped_in_order(tmp_path: Path, ups: list[Up]) -> None:
-    """Ready is announced once; SIGHUP reaches every role; SIGTERM stops intake first, and the exit code is 0."""
+def test_roles_are_started_announced_and_stopped_in_order(tmp_path: Path, ups: list[Up]) -> None:
+    """Ready is announced once; SIGTERM stops intake first, and the exit code is 0."""
     up = Up(tmp_path, WAIT)
     ups.append(up)
     up.wait("intake")
     up.wait("sealer")
     wait_for((tmp_path / "announced").exists, "the announcement", every_s=0.01)
     assert (tmp_path / "data" / "run" / "metrics").is_dir()
-    up.process.send_signal(signal.SIGHUP)
-    assert {role for role, _ in up.wait("reloaded", 2)} == {"intake", "sealer"}
     up.process.terminate()
     assert up.process.wait(10) == 0
     assert [role for role, _ in up.notes("stopped")] == ["intake", "sealer"]
+
+
+def test_a_new_configuration_is_taken_by_intake_and_starts_the_sealer_anew(tmp_path: Path, ups: list[Up]) -> None:
+    """The intake takes it without ending; the sealer, which writes its hash into the root log, is ended and started at once."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    ((_, sealer),) = up.wait("sealer")
+    wait_for((tmp_path / "announced").exists, "the announcement", every_s=0.01)
+    (tmp_path / "config").write_bytes(b"new")
+    up.process.send_signal(signal.SIGHUP)
+    assert up.wait("taken")[0][0] == "new"
+    assert [pid != sealer for _, pid in up.wait("sealer", 2)] == [False, True]
+    assert len(up.notes("intake")) == 1
+    assert up.status()["config"]["refused"] is None
+
+
+def test_a_bad_configuration_reaches_nobody(tmp_path: Path, ups: list[Up]) -> None:
+    """The reason is in the status page; no process hears of it, and one that dies starts again with the old one."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    ((_, sealer),) = up.wait("sealer")
+    wait_for((tmp_path / "announced").exists, "the announcement", every_s=0.01)
+    (tmp_path / "config").write_bytes(b"bad")
+    up.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: up.status()["config"]["refused"], "the refusal", every_s=0.01)
+    assert "it is bad" in up.status()["config"]["refused"]
+    os.kill(sealer, signal.SIGKILL)
+    up.wait("sealer", 2)
+    assert up.notes("taken") == []
+
+
+def test_a_configuration_that_intake_cannot_take_is_put_back(tmp_path: Path, ups: list[Up]) -> None:
+    """The intake is told to look again, at the old one; nobody is started anew."""
+    up = Up(tmp_path, WAIT)
+    ups.append(up)
+    up.wait("sealer")
+    wait_for((tmp_path / "announced").exists, "the announcement", every_s=0.01)
+    (tmp_path / "config").write_bytes(b"new")
+    (tmp_path / "error").write_text("the port is taken")
+    up.process.send_signal(signal.SIGHUP)
+    lines = wait_for(
+        lambda: (
+            found
+            if len(found := (tmp_path / "taken").read_text().splitlines() if (tmp_path / "taken").exists() else []) > 1
+            else None
+        ),
+        "both",
+    )
+    assert [line.split(" ")[0] for line in lines] == ["new", ""]
+    assert up.status()["config"]["refused"] == "the port is taken"
+    assert len(up.notes("sealer")) == 1
 
 
 def test_a_dead_role_is_started_again_and_the_others_go_on(tmp_path: Path, ups: list[Up]) -> None:

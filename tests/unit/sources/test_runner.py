@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tallystick.sources import runner as module
-from tallystick.sources.runner import SourceRunner, run_sources
+from tallystick.sources.runner import SourceRunner
 
 from .conftest import Rig
 from .test_inlet import inlet
@@ -91,7 +91,7 @@ async def test_one_failing_source_leaves_the_others_alone(rig: Rig) -> None:
     good, stop = FakeSource([]), asyncio.Event()
     bad = FakeSource([RuntimeError(str(n)) for n in range(1000)])
     runners = [runner_of(rig, bad), runner_of(rig, good)]
-    task = asyncio.create_task(run_sources(runners, stop))
+    task = asyncio.gather(*(runner.run(stop) for runner in runners))
     await good.is_running.wait()
     while runners[0].restarts < 2:
         await asyncio.sleep(0.001)
