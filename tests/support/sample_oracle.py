@@ -125,7 +125,46 @@ records
 """
 )
 
-ORACLES = {"aws_cloudtrail": _CLOUDTRAIL, "github_audit": _GITHUB}
+_KUBERNETES = (
+    _COMMON
+    + r"""
+def records:
+  if type == "array" then .[] | records
+  elif has("verb") then .
+  elif (.items | type) == "array" then .items[] | records
+  elif (.properties | type) == "object" then .properties | records
+  elif (.log | type) == "string" then .log | fromjson | records
+  else . end;
+def ref($name): (.objectRef | objects | .[$name] | text) // null;
+def named($name): (.[$name] | objects | .metadata | objects | .name | text) // null;
+def is_forbidden: ((.annotations | objects | .["authorization.k8s.io/decision"]) // "") == "forbid";
+def target:
+  if ref("resource") then
+    (first_text(ref("name"), named("requestObject"), named("responseObject")) // (if ref("namespace") then "*" else null end)) as $name
+    | [ref("resource"), (if $name == null then "*" elif ref("namespace") then "\(ref("namespace"))/\($name)" else $name end)]
+  elif (.requestURI | text) then ["url", .requestURI]
+  else null end;
+def kind: if ref("resource") then
+    ref("resource") + (if ref("subresource") then "/" + ref("subresource") else "" end)
+  else "nonresource" end;
+def outcome:
+  ((.responseStatus | objects | .code) // 0) as $code
+  | if is_forbidden or $code == 401 or $code == 403 then "denied"
+    elif .stage == "Panic" or $code >= 400 then "failure"
+    elif $code >= 100 then "success" else "unknown" end;
+records
+| if (.verb | text) | not then { quarantined: true } else
+  { action: "\(kind).\(.verb)",
+    actor: ((.user | objects | .username | text) // "unknown"),
+    target: target,
+    outcome: outcome,
+    time: ([(.stageTimestamp | stamp), (.requestReceivedTimestamp | stamp)] | map(values) | .[0]),
+    ip: ([.sourceIPs | arrays | .[] | values | select(. != "")] | .[0] | address) }
+  end
+"""
+)
+
+ORACLES = {"aws_cloudtrail": _CLOUDTRAIL, "github_audit": _GITHUB, "kubernetes_audit": _KUBERNETES}
 
 
 @dataclass(frozen=True)
@@ -182,4 +221,5 @@ def _documents(path: Path) -> Iterator[bytes]:
     elif path.suffix == ".json":
         yield text
     else:
-        yield from (line for line in text.split(b"\n") if line.strip())
+        # GKE's Cloud Audit Logs, which lie in the same file, are another product's form.
+        yield from (line for line in text.split(b"\n") if line.strip() and b'"protoPayload"' not in line)

@@ -29,11 +29,15 @@ _OTLP_REFUSALS = {
     "431": "The request line and headers are too large.",
     "503": "Overloaded, `disk_full` or not accepting; nothing was stored.",
 }
+_KUBERNETES_REJECT = {
+    "409": "With `on_invalid=reject`: an id was used before with other content.",
+    "422": "With `on_invalid=reject`: some entry cannot be stored.",
+}
 
 
 def protocol_paths() -> dict[str, Any]:
     """Path items by path."""
-    return {"/v1/logs": {"post": _post_logs()}, **hec_paths()}
+    return {"/v1/logs": {"post": _post_logs()}, **hec_paths(), "/v1/kubernetes": {"post": _post_kubernetes()}}
 
 
 def _otlp_bodies(schema: dict[str, Any]) -> dict[str, Any]:
@@ -58,4 +62,35 @@ def _post_logs() -> dict[str, Any]:
         "security": [{"key": []}],
         "requestBody": {"required": True, "content": _otlp_bodies({"type": "object"})},
         "responses": {"200": {"description": "On disk.", "content": _otlp_bodies(answer)}, **_otlp_refusals()},
+    }
+
+
+def _post_kubernetes() -> dict[str, Any]:
+    list_schema = {"type": "object", "properties": {"items": {"type": "array", "items": {"type": "object"}}}}
+    status = {
+        "type": "object",
+        "required": ["kind", "code"],
+        "properties": {"kind": {"const": "Status"}, "code": {"type": "integer"}},
+    }
+    problem = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    refusals: dict[str, Any] = {
+        code: {"description": text, "content": {"application/json": {"schema": status}, "application/problem+json": problem}}
+        for code, text in {**_OTLP_REFUSALS, "400": "An empty body, or an unknown parameter.", **_KUBERNETES_REJECT}.items()
+    }
+    for code in ("429", "503"):
+        refusals[code]["headers"] = _RETRY
+    return {
+        "operationId": "postKubernetesAudit",
+        "tags": ["intake"],
+        "summary": "Kubernetes audit webhook",
+        "description": "An EventList of audit.k8s.io/v1. Entries that cannot be stored go to quarantine; docs/sources/kubernetes.md.",
+        "security": [{"key": []}],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": list_schema}}},
+        "responses": {
+            "200": {
+                "description": "On disk.",
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}},
+            },
+            **refusals,
+        },
     }

@@ -7,7 +7,7 @@ type, length, then the body, then its events. Every refusal is a problem documen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -39,9 +39,9 @@ class Wishes:
     wants_results: bool
 
     @classmethod
-    def of(cls, scope: Scope, default: OnInvalid) -> Wishes:
-        """Raises Problem 400 for a parameter or a value that is not known."""
-        params = query_of(scope, ("on_invalid", "receipt", "results"))
+    def of(cls, scope: Scope, default: OnInvalid, ignored: Iterable[str] = ()) -> Wishes:
+        """Raises Problem 400 for a parameter or a value that is not known; ``ignored`` ones may have any."""
+        params = query_of(scope, ("on_invalid", "receipt", "results", *ignored))
         return cls(
             cast("OnInvalid", choice(params, "on_invalid", ("reject", "quarantine"), default)),
             choice(params, "receipt", ("plain", "signed"), "plain") == "signed",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {
     "hec": "tallystick.sources.hec",
     "http": "tallystick.sources.http",
+    "kubernetes": "tallystick.sources.kubernetes",
     "nats": "tallystick.sources.nats[nats]",
     "otlp": "tallystick.sources.otlp",
     "syslog": "tallystick.sources.syslog",

@@ -4,6 +4,7 @@ An expression gives a text or nothing. Empty text, null and anything that is nei
 nothing, so that the next candidate gets its turn. In TOML:
 
     "userIdentity.arn"                                   a member, by path; `name[]` takes the first element that gives something
+    'annotations."a.b/c"'                                a name with dots in it
     ["repo", "repository"]                               the first of these that gives something
     { const = "success" }                                this text
     { var = "peer" }                                     what the caller knows: `peer`, `source_record` (`<source type>.record`)
@@ -40,6 +41,7 @@ Condition = Callable[["Scope"], bool]
 
 _IP_MAX = 64
 """An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
+_SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(\[\])?')
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")
 _CUTS: Mapping[str, Callable[[str], str]] = {
     "head": lambda text: text.partition(".")[0],
@@ -166,8 +168,13 @@ def _all_of(parts: list[Condition]) -> Condition:
 
 
 def split_path(path: str) -> Path:
-    """``a.b[].c`` as ``("a", "b", "[]", "c")``."""
-    return tuple(part for name in path.split(".") for part in ((name[:-2], "[]") if name.endswith("[]") else (name,)))
+    """``a.b[]."c.d"`` as ``("a", "b", "[]", "c.d")``."""
+    parts: list[str] = []
+    for quoted, plain, brackets in _SEGMENT.findall(path):
+        parts.append(quoted or plain)
+        if brackets:
+            parts.append("[]")
+    return tuple(parts)
 
 
 def value_at(value: Any, path: Path) -> Any:

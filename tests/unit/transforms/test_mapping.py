@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.config import load_config
 from tallystick.errors import ConfigError
 from tallystick.event import Event, Source
 from tallystick.event.codec import encode_lines
 from tallystick.event.stamp import Stamp
-from tallystick.transforms import Mapping, MapResult, load_mappings
-from tallystick.transforms.expressions import Scope
+from tallystick.transforms import Mapping, MapResult, build_transform, load_mappings
+from tallystick.transforms.expressions import Scope, split_path
 from tallystick.transforms.mapping import RAW_BYTES_MAX
 from tallystick.transforms.rules import KEPT_MAX, RuleBook
 
@@ -262,7 +263,24 @@ def test_wrong_files_are_refused(more: str) -> None:
         mapping(more)
 
 
-_NAMES = ("action", "actor", "user", "user_id", "id", "name", "timestamp", "ip", "outcome", "status", "old_role", "role", "x")
+_NAMES = (
+    "verb",
+    "stage",
+    "objectRef",
+    "action",
+    "actor",
+    "user",
+    "user_id",
+    "id",
+    "name",
+    "timestamp",
+    "ip",
+    "outcome",
+    "status",
+    "old_role",
+    "role",
+    "x",
+)
 _TEXTS = st.sampled_from(["u_1", "", "ok", "denied", "192.0.2.1", "a.b", "2026-03-04T10:00:00Z", "1772618400", "\u00e9", "<"])
 _SIMPLE = st.one_of(_TEXTS, st.none(), st.booleans(), st.integers(-9, 2_000_000_000), st.sampled_from([0.5, 1e30, 1772618400.5]))
 _INNER = st.dictionaries(st.sampled_from(_NAMES), _SIMPLE, max_size=3)
@@ -270,7 +288,7 @@ _VALUES = st.one_of(_SIMPLE, _INNER, st.lists(_SIMPLE, max_size=2))
 
 
 @given(record=st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=8), is_ascii=st.booleans(), blanks=st.booleans())
-@pytest.mark.parametrize("name", ["generic", "github_audit"])
+@pytest.mark.parametrize("name", ["generic", "github_audit", "kubernetes_audit"])
 def test_the_short_way_and_the_long_way_agree(name: str, record: dict[str, Any], is_ascii: bool, blanks: bool) -> None:
     """Whichever way a record takes, and whichever set of rules, the event is the same."""
     made = load_mappings()[name]
@@ -305,3 +323,101 @@ def test_records_of_ever_other_members_do_not_fill_the_memory() -> None:
     long_names = {"x" * 2_000: 1}
     book.of(long_names)
     assert (*long_names, int) not in book._by_shape
+
+
+K8S = {
+    "kind": "Event", "level": "RequestResponse", "auditID": "a-1", "stage": "ResponseComplete", "verb": "create",
+    "requestURI": "/api/v1/namespaces/shop/pods/p/exec?command=sh",
+    "user": {"username": "system:serviceaccount:shop:ci", "groups": ["system:authenticated"],
+             "extra": {"authentication.kubernetes.io/credential-id": ["JTI=1"]}},
+    "sourceIPs": ["192.0.2.1", "10.0.0.1"], "userAgent": "kubectl",
+    "objectRef": {"resource": "pods", "namespace": "shop", "name": "p", "subresource": "exec"},
+    "responseStatus": {"code": 101}, "stageTimestamp": "2026-03-04T10:00:00.000000Z",
+}  # fmt: skip
+
+
+def kubernetes(**members: Any) -> dict[str, Any]:
+    return line(one(load_mappings()["kubernetes_audit"], {**K8S, **members}))
+
+
+def test_kubernetes_requests() -> None:
+    """Resource, subresource and verb are the action; the first address, the credential and the auditID are taken over."""
+    event = kubernetes()
+    assert (event["action"], event["category"], event["outcome"]) == ("pods/exec.create", "system", "success")
+    assert event["actor"] == {"type": "service", "id": "system:serviceaccount:shop:ci", "credential": "JTI=1"}
+    assert event["context"] == {"ip": "192.0.2.1", "user_agent": "kubectl", "request_id": "a-1"}
+    assert event["metadata"]["objectRef"]["subresource"] == "exec"
+    assert event["metadata"]["user"]["groups"] == ["system:authenticated"]
+    assert event["id"].startswith("a-1.ResponseComplete.")
+
+
+@pytest.mark.parametrize(
+    ("members", "outcome"),
+    [
+        ({"responseStatus": {"code": 403}}, "denied"),
+        ({"responseStatus": {"code": 401}}, "denied"),
+        ({"responseStatus": {"code": 404}}, "failure"),
+        ({"responseStatus": {"code": 500}}, "failure"),
+        ({"responseStatus": {"code": 304}}, "success"),
+        ({"stage": "Panic"}, "failure"),
+        ({"stage": "RequestReceived", "responseStatus": None}, "unknown"),
+        ({"annotations": {"authorization.k8s.io/decision": "forbid"}}, "denied"),
+        ({"annotations": {"authorization.k8s.io/decision": "allow"}}, "success"),
+    ],
+)
+def test_kubernetes_outcomes(members: dict[str, Any], outcome: str) -> None:
+    """By the answer's code, the decision, and the stage."""
+    assert kubernetes(**members)["outcome"] == outcome
+
+
+@pytest.mark.parametrize(
+    ("reference", "more", "targets"),
+    [
+        ({"resource": "nodes", "name": "n1"}, {}, [("nodes", "n1")]),
+        ({"resource": "pods", "namespace": "a"}, {}, [("pods", "a/*")]),
+        ({"resource": "pods"}, {}, [("pods", "*")]),
+        ({"resource": "pods", "namespace": "a"}, {"responseObject": {"metadata": {"name": "made"}}}, [("pods", "a/made")]),
+        (
+            {"resource": "rolebindings", "namespace": "a", "name": "b"},
+            {"requestObject": {"roleRef": {"kind": "Role", "name": "r"},
+                               "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "namespace": "a", "name": "s"}]}},
+            [("rolebindings", "a/b"), ("Role", "r"), ("User", "u"), ("ServiceAccount", "a/s")],
+        ),
+        (None, {}, [("url", K8S["requestURI"])]),
+    ],
+)  # fmt: skip
+def test_kubernetes_targets(reference: Any, more: dict[str, Any], targets: list[tuple[str, str]]) -> None:
+    """What the request names, where it names no object what was made, and all of a binding."""
+    found = kubernetes(objectRef=reference, **more)["targets"]
+    assert [(target["type"], target["id"]) for target in found] == targets
+
+
+def test_kubernetes_secrets_are_masked() -> None:
+    """Their values, under whatever names, in either object and in the annotation of `kubectl apply`; metadata and raw alike."""
+    secret = {
+        "kind": "Secret",
+        "metadata": {
+            "name": "db",
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": '{"data":{"a.conf":"aHVudGVy"}}'},
+        },
+        "data": {"a.conf": "aHVudGVy", "tls.crt": "aHVudGVy"},
+        "stringData": {"plain": "aHVudGVy"},
+    }
+    event = one(load_mappings()["kubernetes_audit"], {**K8S, "requestObject": secret, "responseObject": secret})
+    redact = build_transform("secrets", None, load_config(None), lambda text: lambda event: False)
+    ((_, made),) = redact.apply_batch([event], [b""]) or [(0, event)]
+    text = json.dumps(line(made))
+    assert "aHVudGVy" not in text
+    assert '"name": "db"' in text
+
+
+def test_kubernetes_in_aks_records() -> None:
+    """Event Hubs brings the entry as text inside a record."""
+    record = {"category": "kube-audit", "properties": {"log": json.dumps(K8S), "pod": "kube-apiserver"}}
+    event = line(one(load_mappings()["kubernetes_audit"], record))
+    assert event["action"] == "pods/exec.create"
+
+
+def test_names_with_dots_stand_in_quotes() -> None:
+    """In a path; `[]` may follow."""
+    assert split_path('a."b.c/d"[].e') == ("a", "b.c/d", "[]", "e")
