@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 KINDS: dict[str, str] = {
     "hec": "tallystick.sources.hec",
+    "file": "tallystick.sources.file",
     "http": "tallystick.sources.http",
     "kubernetes": "tallystick.sources.kubernetes",
     "nats": "tallystick.sources.nats[nats]",
