@@ -2,7 +2,7 @@
 
 `SharedHoldings` is a table in a mapped file. Each process writes only the region with its number and reads the sum over all regions, so
 there is no lock: what a reader sees may be a moment old, and two processes that look at the same moment can together pass a bound by
-what each of them takes then. A process that was killed gives nothing back; its successor, with the same number, begins with an empty region.
+what each of them takes then. A process that was killed gives nothing back: `forget` empties its region, and so does its successor's start.
 
 A region is an array of 64-bit counts, native byte order. Count 0 is the sum; a holder's is chosen by a keyed hash of its name, so two
 holders can share one (a chance of 1 in 16,383 for any two), and then each seems to hold what both do.
@@ -111,3 +111,15 @@ class SharedHoldings:
                 self._places.clear()
             self._places[holder] = place
         return place
+
+
+def forget(path: Path, process: int) -> None:
+    """Empty the region of a process that has ended. Nothing happens where there is no file yet."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(fd, bytes(_COUNTS * _COUNT_BYTES), process * _COUNTS * _COUNT_BYTES)
+    finally:
+        os.close(fd)

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.holdings import OwnHoldings, SharedHoldings
+from tallystick.holdings import OwnHoldings, SharedHoldings, forget
 from tallystick.shared_bytes import SharedBytes
 
 KEY = b"k" * 32
@@ -42,8 +43,10 @@ def test_several_processes_see_the_sum(tmp_path: Path) -> None:
     assert one.held("a") == 5
 
 
-def test_what_a_killed_process_held_goes_with_its_successor(tmp_path: Path) -> None:
-    """A real process takes and dies; the next one under its number finds its region empty, the others theirs as they were."""
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_what_a_killed_process_held_is_held_no_more(tmp_path: Path, is_forgotten: bool) -> None:
+    """A real process takes and dies: who saw it can empty its region, and its successor does; the others' stay as they were."""
+    forget(tmp_path / "held", 2)
     mine = SharedHoldings(tmp_path / "held", 1, 3, KEY)
     mine.add("a", 1)
     program = (
@@ -52,7 +55,10 @@ def test_what_a_killed_process_held_goes_with_its_successor(tmp_path: Path) -> N
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "held")], check=False)
     assert mine.held("a") == 42
-    SharedHoldings(tmp_path / "held", 2, 3, KEY)
+    if is_forgotten:
+        forget(tmp_path / "held", 2)
+    else:
+        SharedHoldings(tmp_path / "held", 2, 3, KEY)
     assert (mine.held("a"), mine.total) == (1, 1)
 
 

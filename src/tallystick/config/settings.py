@@ -42,7 +42,12 @@ class ServerSettings(Settings, frozen=True):
         "127.0.0.1:8420"
     )
     workers: Annotated[
-        int, Meta(description="Intake processes that decode and encode for the one writer; this version runs one.", ge=1, le=1)
+        int,
+        Meta(
+            description="Processes that take requests in: read, check, encode, hash and compress. 1: the journal's writer does that itself.",
+            ge=1,
+            le=64,
+        ),
     ] = 1
     insecure: Annotated[bool, Meta(description="Allow plain HTTP off loopback.")] = False
     hosts: Annotated[

@@ -62,6 +62,12 @@ class JournalDoor:
         """How many workers are connected."""
         return len(self._links)
 
+    async def serve(self, listener: socket, stop: asyncio.Event) -> None:
+        """Serve workers until ``stop``; calls that came are answered first."""
+        await self.open(listener)
+        await stop.wait()
+        await self.close()
+
     async def open(self, listener: socket) -> None:
         """Serve the workers that connect to ``listener``."""
         loop = asyncio.get_running_loop()
@@ -134,8 +140,7 @@ class _WorkerLink(asyncio.Protocol):
         self._door = door
         self._splitter = MessageSplitter()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._door.admit(self)
 

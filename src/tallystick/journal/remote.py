@@ -29,7 +29,7 @@ from tallystick.journal.commit import ZSTD_LEVEL
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Committed, TenantBatch, TenantCommitted
 from tallystick.journal.packed import LeafHashes, PackedBatch, pack_batch
-from tallystick.journal.tenants import Tenant
+from tallystick.journal.tenants import Tenant, TenantRegistry, UnknownTenantError
 from tallystick.journal.wire import (
     Answer,
     AppendAnswer,
@@ -173,6 +173,27 @@ class RemoteJournal:
         return link
 
 
+class RemoteTenants(TenantRegistry):
+    """The tenants as a worker knows them: those that were there when it started, and those that it asked the writer for."""
+
+    def __init__(self, data_dir: Path, journal: RemoteJournal) -> None:
+        super().__init__(data_dir)
+        self._journal = journal
+
+    def create(self, name: str) -> Tenant:
+        """The tenant of that name. Raises UnknownTenantError for one that is not known here: `fetch` it."""
+        found = self.get(name)
+        if found is None:
+            raise UnknownTenantError(name)
+        return found
+
+    async def fetch(self, name: str) -> Tenant:
+        """Have the writer make it, or tell. Raises PushbackError."""
+        tenant = await self._journal.tenant(name)
+        self._admit(tenant)
+        return tenant
+
+
 class _Link(asyncio.Protocol):
     """One connection to the writer, and the calls that wait for its answers."""
 
@@ -185,8 +206,7 @@ class _Link(asyncio.Protocol):
         self._waiting: dict[int, tuple[type[Call], asyncio.Future[Any]]] = {}
         self._writable: asyncio.Future[None] | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         transport.set_write_buffer_limits(high=_SEND_BUFFER)
 

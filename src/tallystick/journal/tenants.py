@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from tallystick.durable import StateFile
-from tallystick.errors import EventInvalidError, IntegrityError
+from tallystick.errors import EventInvalidError, IntegrityError, TallystickError
 
 SERVER_TENANT = "_tallystick"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -28,6 +28,16 @@ class Tenant(msgspec.Struct, frozen=True):
     name: str
     handle: str
     created_at: float
+
+
+class UnknownTenantError(TallystickError):
+    """In a worker: the tenant ``name`` is new here, and only the writer can make it (`TenantRegistry.fetch`)."""
+
+    code = "tenant_unknown"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the tenant {name!r} is not known here")
+        self.name = name
 
 
 class _Register(msgspec.Struct):
@@ -78,6 +88,10 @@ class TenantRegistry:
         self._state.save(payload)
         self._admit(tenant)
         return tenant
+
+    async def fetch(self, name: str) -> Tenant:
+        """As `create`, for a registry whose `create` raises UnknownTenantError."""
+        return self.create(name)
 
     def reload(self) -> None:
         """Read what the intake wrote since. Raises IntegrityError when the register is there but unreadable."""

@@ -17,6 +17,8 @@ from tallystick.config import Config
 from tallystick.errors import ConfigError
 from tallystick.event.codec import EventReader, Limits
 from tallystick.evidence.receipt import receipt_key_name
+from tallystick.holdings import Holdings, SharedHoldings
+from tallystick.http.accept import SharedListener
 from tallystick.http.access import AccessKeys
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import BodyReader
@@ -26,6 +28,7 @@ from tallystick.http.proxy import UnixProxy
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Appender
 from tallystick.journal.tenants import TenantRegistry
+from tallystick.pipeline.bounds import Bounds
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.reload import answer
 from tallystick.query.evaluate import compile_query
@@ -96,7 +99,9 @@ def take_on_signal(
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor starts its children with it blocked
 
 
-def build_service(installation: Installation, journal: Appender, tenants: TenantRegistry) -> IntakeService:
+def build_service(
+    installation: Installation, journal: Appender, tenants: TenantRegistry, bounds: Bounds, tallies: type[SourceTallies]
+) -> IntakeService:
     """The way in, for the sources of the configuration."""
     config = installation.config
     plans = build_plans(config, compile_query)
@@ -107,8 +112,8 @@ def build_service(installation: Installation, journal: Appender, tenants: Tenant
         _reader(config),
         Digester(installation.keys.derive("dedupe")),
         config.hash,
-        SourceTallies((plan.name, plan.type) for plan in plans.values()),
-        Quotas(config.limits, config.tenants),
+        tallies((plan.name, plan.type) for plan in plans.values()),
+        Quotas(config.limits, config.tenants, buckets=bounds.buckets),
     )
 
 
@@ -126,28 +131,29 @@ def _reader(config: Config) -> EventReader:
 
 
 class Entrance:
-    """The senders' doors on one listening socket. ``role`` names this process; ``not_ready``: why intake would refuse now.
+    """The senders' doors on one listening socket. ``bounds``: what this process shares with others; ``role``: its name;
+    ``not_ready``: why intake would refuse now.
 
     ``parts`` is what its doors have in common, for listeners beside it.
     """
 
     def __init__(
-        self, installation: Installation, service: IntakeService, not_ready: Callable[[], list[str]], role: str = "intake"
+        self, installation: Installation, service: IntakeService, not_ready: Callable[[], list[str]], bounds: Bounds, role: str
     ) -> None:
         config = installation.config
         self._installation = installation
         self._not_ready = not_ready
-        self._logins = LoginGuard(config.limits.failed_logins, "intake", service.record)
+        self._logins = LoginGuard(config.limits.failed_logins, "intake", service.record, buckets=bounds.buckets)
         self._keys = AccessKeys(installation.keys_dir, role)
-        self._bodies = BodyReader(config.limits, service.turns)
+        self._bodies = BodyReader(config.limits, service.turns, bounds.bodies)
         self._service = service
         self._proxy = UnixProxy(installation.run_dir / "api.sock")
         hosts = HostCheck(config.server)
         self.parts = self._make_parts(config)
         self._front = self._make_front(config, hosts)
         self._together = Together(self.parts, hosts)
-        self._protocol = limited_protocol(config.limits, self._together)
-        self._server = _public_server(config, self._answer, self._protocol)
+        self._protocol = limited_protocol(config.limits, self._together, bounds.connections)
+        self._server = _public_server(config, self._answer, self._protocol, bounds.connections)
 
     def check(self, config: Config, plans: Mapping[str, SourcePlan]) -> None:
         """Raises ConfigError when the certificate cannot be loaded."""
@@ -190,6 +196,9 @@ class Entrance:
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Answer senders until ``stop``; requests in flight are answered first."""
         await serve_until(self._server, listener, stop)
+
+    async def close(self) -> None:
+        """Put on record what is not yet."""
         await self._logins.close()
 
 
@@ -213,7 +222,9 @@ def _load_certificate(context: ssl.SSLContext, config: Config) -> None:
         raise ConfigError(f"server.tls: the certificate or its key cannot be used: {error}", place=config.path) from error
 
 
-def _public_server(config: Config, app: Callable[..., Awaitable[None]], protocol: type[LimitedProtocol]) -> Server:
+def _public_server(
+    config: Config, app: Callable[..., Awaitable[None]], protocol: type[LimitedProtocol], connections: Holdings | None
+) -> Server:
     tls = config.server.tls
     options: dict[str, Any] = {}
     if tls is not None:
@@ -223,7 +234,8 @@ def _public_server(config: Config, app: Callable[..., Awaitable[None]], protocol
             "ssl_ca_certs": str(config.base_dir / tls.client_ca) if tls.client_ca else None,
             "ssl_cert_reqs": 2 if tls.client_ca else 0,
         }
-    return Server(app, http=protocol, **options)
+    shared = connections if isinstance(connections, SharedHoldings) else None
+    return Server(app, shared, http=protocol, **options)
 
 
 _QUIET: dict[str, Any] = {
@@ -239,10 +251,32 @@ _QUIET: dict[str, Any] = {
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: a process may have several servers, and one order of stopping them."""
+    """uvicorn without its own signal handlers: a process may have several servers, and one order of stopping them.
 
-    def __init__(self, app: Callable[..., Awaitable[None]], **options: Any) -> None:
+    ``shared``: where connections are counted when several processes take them from one socket (`http.accept`).
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], shared: SharedHoldings | None = None, **options: Any) -> None:
         super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=_GRACE_S, **_QUIET, **options))
+        self._shared = shared
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which would take every connection that it can get."""
+        shared = self._shared
+        if shared is None or not sockets:
+            await super().startup(sockets)
+            return
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def make_protocol() -> asyncio.Protocol:
+            kind: Any = config.http_protocol_class
+            made: asyncio.Protocol = kind(config=config, server_state=self.server_state, app_state={}, _loop=loop)
+            return made
+
+        self.servers: list[Any] = [
+            SharedListener(sockets[0], make_protocol, config.ssl, lambda: shared.own_total, lambda: shared.totals()[1:])
+        ]
+        self.started = True
 
     def capture_signals(self) -> Any:
         """Leave the signals alone."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tallystick.config import Config, load_config
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
@@ -24,6 +25,7 @@ from tallystick.telemetry import configure_logging, log, publish_status, use_met
 # Named by text, not imported: the api process stands on a higher floor, and a follower must not load what it does not use.
 ROLE_MODULES = {
     "intake": "tallystick.pipeline.intake",
+    "worker": "tallystick.pipeline.worker",
     "sealer": "tallystick.pipeline.sealer",
     "archiver": "tallystick.pipeline.archiver",
     "dispatcher": "tallystick.pipeline.dispatcher",
@@ -46,8 +48,23 @@ def overrides_from(data: str | None, keys: str | None, listen: str | None) -> di
     return overrides
 
 
-def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Callable[[], Config]]:
-    """Role, parent's pid, and how a child process reads its configuration: now, and again when it is told to."""
+class RoleArguments(NamedTuple):
+    """What a child process is told. ``read_config``: how it reads its configuration, now, and again when it is told to;
+    ``listener``: descriptor of the socket that the intake workers share."""
+
+    role: str
+    parent_pid: int
+    read_config: Callable[[], Config]
+    listener: int | None
+
+    @property
+    def kind(self) -> str:
+        """The role without a worker's number."""
+        return self.role.partition("-")[0]
+
+
+def parse_role_arguments(arguments: Sequence[str]) -> RoleArguments:
+    """Inverse of `role_arguments`, in the child."""
     parser = argparse.ArgumentParser(prog="tallystick.pipeline.role")
     parser.add_argument("role")
     parser.add_argument("parent_pid", type=int)
@@ -56,6 +73,7 @@ def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Callable[[
     parser.add_argument("--data")
     parser.add_argument("--keys")
     parser.add_argument("--listen")
+    parser.add_argument("--listener", type=int)
     parsed = parser.parse_args(arguments)
     path = Path(parsed.config) if parsed.config else None
     overrides = overrides_from(parsed.data, parsed.keys, parsed.listen)
@@ -64,7 +82,7 @@ def parse_role_arguments(arguments: Sequence[str]) -> tuple[str, int, Callable[[
         text = read_snapshot(parsed.config_fd) if parsed.config_fd is not None else None
         return load_config(path, overrides, text=text)
 
-    return parsed.role, parsed.parent_pid, read
+    return RoleArguments(parsed.role, parsed.parent_pid, read, parsed.listener)
 
 
 def role_arguments(config_path: Path | None, data: str | None, keys: str | None, listen: str | None) -> list[str]:
@@ -79,14 +97,12 @@ def main(arguments: Sequence[str]) -> int:
     configure_logging()
     role = arguments[0] if arguments else ""
     try:
-        role, parent_pid, read_config = parse_role_arguments(arguments)
-        config = read_config()
-        die_with_parent(parent_pid)
-        os.nice(NICENESS.get(role, 0))
+        told = parse_role_arguments(arguments)
+        config = told.read_config()
+        die_with_parent(told.parent_pid)
+        os.nice(NICENESS.get(told.kind, 0))
         use_metrics_dir(config.data_dir)
-        installation = replace(open_installation(config), read_config=read_config)
-        run: Callable[[Installation], None] = importlib.import_module(ROLE_MODULES[role]).run
-        run(installation)
+        _run(told, replace(open_installation(config), read_config=told.read_config))
     except ConfigError as error:
         log.error("configuration refused", error=str(error))
         return EXIT_CONFIG
@@ -104,6 +120,14 @@ def main(arguments: Sequence[str]) -> int:
         log.exception("role ended", role=role)
         return EXIT_FAILED
     return 0
+
+
+def _run(told: RoleArguments, installation: Installation) -> None:
+    run: Callable[..., None] = importlib.import_module(ROLE_MODULES[told.kind]).run
+    if told.listener is None:
+        run(installation)
+    else:
+        run(installation, int(told.role.rpartition("-")[2]), socket.socket(fileno=told.listener))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tallystick.pipeline.context import Installation, open_installation
 from tallystick.pipeline.reload import Reload
 from tallystick.pipeline.role import overrides_from, role_arguments
 from tallystick.pipeline.snapshot import Snapshot
-from tallystick.pipeline.supervisor import Supervisor
+from tallystick.pipeline.supervisor import ROLES, Supervisor, intake_roles
 from tallystick.telemetry import configure_logging, log
 
 _LOCAL = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
@@ -70,12 +70,14 @@ def start(options: StartOptions, hooks: StartHooks) -> int:
     for name in server_key_names(installation.server_name):
         installation.keys.signing_key(name, create=True)
     admin = ensure_admin_key(installation.keys_dir, os.environ.get("TALLYSTICK_ADMIN_KEY"))
+    intake = intake_roles(config.server.workers)
     supervisor = Supervisor(
         installation,
         role_arguments(options.config, options.data, options.keys, options.listen),
-        Reload(installation, Snapshot(text), partial(_read, options)),
+        Reload(installation, Snapshot(text), partial(_read, options), intake),
         on_ready=lambda: _on_ready(installation, admin, hooks, is_story_wanted=options.is_demo),
         is_ready=lambda: (installation.run_dir / "api.sock").exists() and _is_ready(config),
+        roles=(*intake[:-1], *ROLES),
     )
     return supervisor.run()
 

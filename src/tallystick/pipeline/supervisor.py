@@ -6,8 +6,10 @@
   cursor, a crashed intake recovers its journal. One that finds evidence damaged (exit 4) is tried again too: acceptance
   goes on, and status is red with the reason. Exit 2 and 3 of a role that never ran ask for a person before anything else:
   everything stops. Later they mean that the file or the keys changed under a running server; then only that role waits.
-- SIGTERM or SIGINT stops intake first (requests in flight are answered), then the followers; a second signal, or the end of
-  the grace period, kills what is left. SIGHUP reads the configuration again (`reload`).
+- SIGTERM or SIGINT stops intake first (its workers, then the writer: requests in flight are answered), then the followers; a
+  second signal, or the end of the grace period, kills what is left. SIGHUP reads the configuration again (`reload`).
+- With intake workers the listening socket is bound here and inherited by each of them (`http.accept`): a port that is taken is a quick
+  refusal, and while a worker is started again the others, or the queue of the socket, take what comes.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,11 +27,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallystick.durable import RoleLock
+from tallystick.pipeline.bounds import forget_holdings
 from tallystick.pipeline.context import Installation
+from tallystick.pipeline.process import bind_tcp
 from tallystick.pipeline.reload import Reload
 from tallystick.telemetry import log
 
 ROLES = ("intake", "api", "sealer", "archiver", "dispatcher")
+_WORKER = "worker-"
 _GRACE_S = 10.0
 _FILES_WANTED = 65_536
 _FINAL_CODES = (2, 3)
@@ -37,6 +43,11 @@ _STEADY_S = 30.0
 # Batches come and go at half a megabyte and more. By default glibc returns such blocks to the system at once and takes a page
 # fault for each page the next time: measured as 1.2 µs an event at intake. Kept blocks are bounded by the trim threshold.
 _ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_TRIM_THRESHOLD_": "33554432"}
+
+
+def intake_roles(workers: int) -> tuple[str, ...]:
+    """The processes that take events in, the writer last; with one worker the writer is it."""
+    return (*(f"{_WORKER}{number}" for number in range(1, workers + 1) if workers > 1), "intake")
 
 
 @dataclass
@@ -62,6 +73,7 @@ class Supervisor:
     on_ready: Callable[[], None]
     is_ready: Callable[[], bool]
     roles: Sequence[str] = ROLES
+    _listener: socket.socket | None = None
     _children: dict[str, Child] = field(default_factory=dict)
     _signals: int = 0
     _is_reload_wanted: bool = False
@@ -72,6 +84,8 @@ class Supervisor:
         lock.acquire()
         _raise_file_limit()
         try:
+            if any(map(_is_worker, self.roles)):
+                self._listener = bind_tcp(self.installation.config.server.listen)
             _clear_run_dir(self.installation.run_dir)
             self.reload.publish()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,6 +123,8 @@ class Supervisor:
         if code is None:
             return None
         child.process = None
+        if _is_worker(child.role):
+            forget_holdings(self.installation.run_dir, int(child.role.removeprefix(_WORKER)))
         if child.is_restarting:
             child.is_restarting, child.next_start = False, now
             return None
@@ -124,9 +140,13 @@ class Supervisor:
         log.error("role ended", role=child.role, reason=reason, again_in_s=child.pause_s)
 
     def _start(self, child: Child) -> None:
-        fd = self.reload.snapshot.fd
+        inherited = [self.reload.snapshot.fd]
         command = [sys.executable, "-m", "tallystick.pipeline.role", child.role, str(os.getpid()), *self.role_arguments]
-        command += ["--config-fd", str(fd)]
+        command += ["--config-fd", str(inherited[0])]
+        if _is_worker(child.role) and self._listener is not None:
+            inherited.append(self._listener.fileno())
+            command += ["--listener", str(inherited[1])]
+        is_intake = child.role == "intake" or _is_worker(child.role)
         child.started_at = time.monotonic()
         child.starts += 1
         try:
@@ -135,8 +155,8 @@ class Supervisor:
             child.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                env={**(_ENVIRONMENT if child.role == "intake" else {}), **os.environ},
-                pass_fds=[fd],
+                env={**(_ENVIRONMENT if is_intake else {}), **os.environ},
+                pass_fds=inherited,
             )
         except OSError as error:  # no memory or no process number now; the other roles go on
             self._put_off(child, f"could not be started: {error.strerror}")
@@ -161,22 +181,22 @@ class Supervisor:
             self._signal_all(signal.SIGTERM, [role])
         self.reload.tell()
 
-    def _signal_all(self, number: int, roles: Collection[str] = ROLES) -> None:
+    def _signal_all(self, number: int, roles: Collection[str] | None = None) -> None:
         for child in self._children.values():
-            if child.role in roles and child.process is not None and child.process.poll() is None:
+            if (roles is None or child.role in roles) and child.process is not None and child.process.poll() is None:
                 child.process.send_signal(number)
 
     def _stop(self) -> None:
         deadline = time.monotonic() + _GRACE_S
-        for role in self.roles:
-            child = self._children.get(role)
-            if child is not None and child.process is not None:
-                child.process.terminate()
-                if role == "intake":
-                    _wait(child.process, deadline)
-        for child in self._children.values():
-            if child.process is not None:
-                _wait(child.process, deadline)
+        if self._listener is not None:
+            self._listener.close()  # so that nobody is taken in any more once the workers have closed theirs
+        workers = [role for role in self.roles if _is_worker(role)]
+        for stage in (workers, ["intake"], [role for role in self.roles if role != "intake" and role not in workers]):
+            stopping = [child.process for role in stage if (child := self._children.get(role)) and child.process is not None]
+            for process in stopping:
+                process.terminate()
+            for process in stopping:
+                _wait(process, deadline)
         _clear_run_dir(self.installation.run_dir)
 
 
@@ -187,6 +207,10 @@ def _wait(process: subprocess.Popen[bytes], deadline: float) -> None:
         log.error("role did not stop in time, killing it", pid=process.pid)
         process.kill()
         process.wait()
+
+
+def _is_worker(role: str) -> bool:
+    return role.startswith(_WORKER)
 
 
 def _raise_file_limit() -> None:

@@ -35,7 +35,7 @@ from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Appender, Committed, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
-from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, is_tenant_name
+from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, UnknownTenantError, is_tenant_name
 from tallystick.plugin import Carrier, Decoded, Record
 from tallystick.sources.naming import name_by_place
 from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
@@ -214,7 +214,7 @@ class IntakeService:
 
     async def prepare(self, draft: Draft) -> Prepared:
         """Steps 2 to 4. PushbackError comes before anything was done to the draft: the same draft may be tried again."""
-        parts = self._split_by_tenant(draft)
+        parts = await self._shares(draft)
         if self.quotas.is_limited and not draft.sender.is_own:
             self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
         await self.work(draft, self._prepare, draft, parts)
@@ -243,6 +243,17 @@ class IntakeService:
             lines = [draft.lines[stored[number].positions[place]] for number, place in error.positions]
             raise ConflictingLinesError(sorted(lines)) from None
         return Shares(parts, stored, committed)
+
+    async def _shares(self, draft: Draft) -> list[Part]:
+        """Step 2. A worker has the writer make the tenants that are new; nothing was done to the draft before."""
+        while True:
+            try:
+                parts = self._split_by_tenant(draft)
+                if draft.bad:
+                    self.tenant(self._home_tenant(draft))
+                return parts
+            except UnknownTenantError as error:
+                await self.tenants.fetch(error.name)
 
     def _split_by_tenant(self, draft: Draft) -> list[Part]:
         default = self._default_tenant(draft)
@@ -357,7 +368,12 @@ class IntakeService:
         part.made_ids = [ids[place] for place in made]
 
     def _append(self, draft: Draft, parts: list[Part], stored: list[Part]) -> Append:
-        append = Append([part.batch for part in stored if part.batch is not None], is_own=draft.sender.is_own)
+        append = Append(
+            [part.batch for part in stored if part.batch is not None],
+            is_own=draft.sender.is_own,
+            source=draft.plan.name,
+            received_at=draft.received_at,
+        )
         if draft.on_invalid == "quarantine":
             append.quarantine_conflict = lambda number, place: quarantined_record(draft, conflict_of(draft, stored[number], place))
         if draft.bad:

@@ -55,18 +55,22 @@ class SourceTallies:
 
     def count(self, source: str, outcome: Outcome) -> None:
         """Add one durable request."""
+        self.note(source, outcome.received_at, outcome.accepted, outcome.duplicates, outcome.filtered, len(outcome.bad))
+
+    def note(self, source: str, received_at: str, *numbers: int) -> None:
+        """Add one durable request: accepted, duplicates, filtered, quarantined."""
         tally = self._tallies.get(source)
         if tally is None:
             return  # committed under a configuration that is no longer in force
-        numbers = (outcome.accepted, outcome.duplicates, outcome.filtered, len(outcome.bad))
         for counter, number in zip(tally._counters, numbers, strict=True):
             if number:
                 counter.inc(number)
-        tally.accepted += outcome.accepted
-        tally.duplicates += outcome.duplicates
-        tally.filtered += outcome.filtered
-        tally.quarantined += len(outcome.bad)
-        tally.last_at = outcome.received_at
+        accepted, duplicates, filtered, quarantined = numbers
+        tally.accepted += accepted
+        tally.duplicates += duplicates
+        tally.filtered += filtered
+        tally.quarantined += quarantined
+        tally.last_at = received_at
 
     def page(self) -> dict[str, dict[str, Any]]:
         """The counts by source, as status shows them."""
@@ -81,3 +85,10 @@ class SourceTallies:
             }
             for name, tally in self._tallies.items()
         }
+
+
+class TalliedByWriter(SourceTallies):
+    """In an intake worker: the writer counts what it commits for it, so that the sums are in one place and outlive the worker."""
+
+    def count(self, source: str, outcome: Outcome) -> None:
+        """Counted already."""

@@ -68,7 +68,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("[seal]\n# a comment\ninterval = '5'", 3, "is no duration"),
         ("[data]\nquota = '5 GB'", 2, "is no size"),
         ("[server]\nname = 'Not A Name'", 2, "server.name"),
-        ("[server]\nworkers = 2", 2, "server.workers"),
+        ("[server]\nworkers = 0", 2, "server.workers"),
         ("[server]\ntls = { cert = 'c', key = 'k', ca = 'x' }", 2, "server.tls.ca: unknown key `ca`"),
         ("server.listen = 5", 1, "server.listen"),
         ("[limits]\nbody = '1MiB'\nevent = '5MiB'", 1, "not between 1KiB and 1MiB"),

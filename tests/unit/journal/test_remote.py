@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -152,7 +153,8 @@ def test_a_worker_is_answered_as_the_journal_itself_would(requests: list[Any]) -
 
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        asyncio.run(work(directory))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(directory))
         for tenant in (ACME, GLOBEX):
             assert events(directory / "straight", tenant) == events(directory / "remote", tenant)
         for kind in (FrameType.QUARANTINED, FrameType.FILTERED):
@@ -358,17 +360,18 @@ async def test_calls_wait_while_the_socket_takes_no_more(tmp_path: Path, monkeyp
     reading: list[asyncio.Transport] = []
 
     class Slow(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            transport.pause_reading()
+        def connection_made(self, transport: Any) -> None:
+            asyncio.get_running_loop().call_soon(transport.pause_reading)  # reading begins after this
             reading.append(transport)
 
     server = await asyncio.get_running_loop().create_unix_server(Slow, sock=bind_unix(tmp_path / "journal.sock"))
     worker = RemoteJournal(tmp_path / "journal.sock", DIGESTER)
     worker.start()
     await until(lambda: worker._link is not None)
-    waiting = [asyncio.create_task(worker.append(Append([batch(lines)]))) for _ in range(8)]
-    await asyncio.sleep(0.2)
+    waiting = []
+    for _ in range(8):
+        waiting.append(asyncio.create_task(worker.append(Append([batch(lines)]))))
+        await asyncio.sleep(0.02)
     link = worker._link
     assert link is not None
     assert link._transport.get_write_buffer_size() < 1_500_000

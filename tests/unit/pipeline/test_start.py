@@ -153,8 +153,8 @@ def test_a_role_is_given_what_up_was_given(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("tallystick.toml").write_text('[server]\nname = "a.example.com"\n')
     given = (Path("tallystick.toml"), "d", "k", "127.0.0.1:1")
-    role, parent, read = parse_role_arguments(["sealer", "77", *role_arguments(*given)])
-    assert (role, parent) == ("sealer", 77)
+    role, parent, read, listener = parse_role_arguments(["sealer", "77", *role_arguments(*given)])
+    assert (role, parent, listener) == ("sealer", 77, None)
     expected = load_config(given[0], overrides_from(*given[1:]))
     config = read()
     assert config == expected
