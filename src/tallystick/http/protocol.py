@@ -15,7 +15,8 @@ Where a connection is, and what may pass before something must happen
 4. A refusal with a body still on its way is followed by half a close, not a close: closing with unread bytes sends a reset
    that can destroy the answer before the sender reads it (RFC 9112 section 9.6).
 5. An answer that its reader does not take is given up after idle_time.
-6. A small request may go through a `SmallDoor` (`http.small`) instead of a task and an ASGI conversation of its own.
+6. An application that cannot say what became of a request hangs up (`HANG_UP` among the scope's extensions): no answer says "unknown".
+7. A small request may go through a `SmallDoor` (`http.small`) instead of a task and an ASGI conversation of its own.
 
 To be used with uvicorn's ``ws="none"``, ``proxy_headers=False`` (no header of a sender changes who it seems to be) and
 ``server_header=False``; its ``timeout_keep_alive`` has no effect, idle_time takes its place.
@@ -37,6 +38,9 @@ from tallystick.holdings import Holdings, OwnHoldings
 from tallystick.http.problem import Problem
 from tallystick.http.security import with_security_headers
 from tallystick.http.small import SMALL_BYTES_MAX, SmallDoor, SmallRequest, success_head
+
+HANG_UP = "tallystick.hang_up"
+"""The ASGI extension of rule 6: a function without arguments, to be called in place of an answer."""
 
 _LINGER_S = 2.0
 _SWEEP_S = 1.0
@@ -146,6 +150,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refusal: Problem | None = None
         self._write_due = 0.0
         self._due = math.inf
+        self._extensions = {HANG_UP: self.hang_up}
+        self._asked: RequestResponseCycle | None = None
         super().connection_made(_Outlet(transport, self))  # type: ignore[arg-type]
         self._address = self.client[0] if self.client else ""
         if not self.table.admit(self, self._address):
@@ -186,6 +192,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions  # type: ignore[typeddict-item]
         self._head_bytes = 0
         self._enter(Phase.HEAD)
 
@@ -266,6 +273,10 @@ class LimitedProtocol(HttpToolsProtocol):
         scope.update(method="POST", path=self.url.decode("ascii"), raw_path=self.url, query_string=b"")
         return SmallRequest(self, scope, ticket)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._asked = cycle  # with pipelined requests behind it, `cycle` is not the last one
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """As uvicorn's, with the idle deadline in place of a timer for each response."""
         self.server_state.total_requests += 1
@@ -317,6 +328,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+
+    def hang_up(self) -> None:
+        """Close without an answer (rule 6); to the application it is as if the client had gone."""
+        if self._asked is not None:
+            self._asked.disconnected = True
+        self._transport.close()
 
     def linger(self) -> None:
         """Say that no more is sent, and read on for a moment without looking (rule 4)."""

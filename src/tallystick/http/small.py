@@ -63,6 +63,12 @@ class SmallRequest:
         if not self.disconnected:
             self._protocol.answer_small(self, body)
 
+    def hang_up(self) -> None:
+        """No answer, and no second try: it may be stored."""
+        self.response_complete = True
+        if not self.disconnected:
+            self._protocol.hang_up()
+
     def decline(self) -> None:
         """Let the application answer."""
         if not self.disconnected:

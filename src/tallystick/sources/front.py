@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from tallystick.errors import PushbackError
+from tallystick.errors import OutcomeUnknownError, PushbackError
 from tallystick.event.entropy import random_piece
 from tallystick.http.host import HostCheck
 from tallystick.http.limits import ClientGoneError
 from tallystick.http.problem import Problem
+from tallystick.http.protocol import HANG_UP
 from tallystick.http.proxy import UnixProxy
 from tallystick.http.security import with_security_headers
 from tallystick.sources.asgi import Door, Receive, Reply, Scope, Send, respond
@@ -52,6 +53,9 @@ class Front:
             reply = await self._through(route.door, scope, receive, request_id)
         except ClientGoneError:
             return
+        except OutcomeUnknownError:
+            log.warning("request unanswered: its outcome is unknown", request_id=request_id, path=scope["path"])
+            scope["extensions"][HANG_UP]()
         except Problem as problem:
             headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in problem.headers.items()]
             headers.append((b"x-request-id", request_id.encode()))
@@ -66,6 +70,8 @@ class Front:
         except PushbackError as error:
             await asyncio.sleep(self.pushback_delay_s)
             raise pushback_problem(error) from None
+        except OutcomeUnknownError:
+            raise
         except Exception as error:
             problem = problem_of(error)
             if problem is not None:

@@ -20,7 +20,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tallystick.errors import PushbackError
+from tallystick.errors import OutcomeUnknownError, PushbackError
 from tallystick.event.codec import split_lines
 from tallystick.http.host import HostCheck
 from tallystick.http.small import SmallRequest
@@ -125,6 +125,9 @@ class Together:
                 requests = [request for place, request in enumerate(requests) if place not in aside]
         except (ForbiddenTenantError, PushbackError):
             _decline(requests)
+        except OutcomeUnknownError:
+            for request in requests:
+                request.hang_up()
         except BaseException:
             # A fault of ours: alone, each gets its own answer, and the fault its place in the log.
             _decline(requests)

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tallystick.http.protocol import HANG_UP
 from unit.http.serving import GET, Raw, echo, serving, short_limits
 
 
@@ -266,3 +267,23 @@ async def test_want_of_memory_is_not_called_a_malformed_request(monkeypatch: pyt
         status, headers, _ = await client.answer()
         assert (status, headers["retry-after"]) == (503, "1")
         client.close()
+
+
+async def test_an_application_can_hang_up(caplog: pytest.LogCaptureFixture) -> None:
+    """In place of an answer that nobody can give: the connection ends without a byte, also with a request behind; others are served on."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/unknown":
+            scope["extensions"][HANG_UP]()
+        else:
+            await echo(scope, receive, send)
+
+    async with serving(app) as (port, _):
+        client, other = await Raw.connect(port), await Raw.connect(port)
+        await client.send(b"POST /unknown HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab" + GET)
+        assert await client.is_closed()
+        assert "ASGI" not in caplog.text
+        await other.send(GET)
+        assert (await other.answer())[0] == 200
+        for each in (client, other):
+            each.close()

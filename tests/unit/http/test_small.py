@@ -139,6 +139,18 @@ async def test_a_client_that_goes_gets_no_answer_and_harms_nobody() -> None:
         other.close()
 
 
+async def test_a_request_whose_outcome_is_unknown_gets_no_answer() -> None:
+    """The door hangs up: the connection ends without a byte, and what was pipelined behind is not begun."""
+    door = Door()
+    async with serving(echo, small=door) as (port, _):
+        client = await Raw.connect(port)
+        await client.send(post(b"keep") + GET)
+        await until(lambda: door.kept)
+        door.kept[0].hang_up()
+        assert await client.is_closed()
+        client.close()
+
+
 async def test_a_body_that_does_not_come_is_408() -> None:
     """The body's deadline holds for small requests; the door never sees them."""
     door = Door()

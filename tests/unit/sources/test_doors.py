@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallystick.errors import NotAcceptingError, OverloadedError
+from tallystick.errors import NotAcceptingError, OutcomeUnknownError, OverloadedError
+from tallystick.http.protocol import HANG_UP
+from tallystick.journal.entries import Append, Committed
 from tallystick.journal.frame import FrameType
 from tallystick.sources.doors import json_shape, split_records
 from tallystick.sources.refusal import pushback_problem
@@ -240,3 +242,34 @@ async def test_failed_logins_are_limited_and_on_record(rig: Rig) -> None:
     assert sum(one["metadata"]["attempts"] for one in found) == 6
     assert found[0]["context"]["ip"] == "192.0.2.7"
     assert "x" * 43 not in str(found)
+
+
+async def test_a_request_whose_outcome_is_unknown_is_not_answered(rig: Rig) -> None:
+    """No status says "stored or not": the front hangs up, and sends nothing."""
+    hung_up, sent = [], []
+
+    class Gone:
+        async def append(self, request: Append) -> Committed:
+            raise OutcomeUnknownError("the writer ended")
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": ndjson(event()), "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    rig.service.journal = Gone()
+    lines = {"host": "127.0.0.1:8420", "authorization": f"Bearer {rig.secret}", "content-type": "application/x-ndjson"}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/events",
+        "raw_path": b"/v1/events",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in lines.items()],
+        "client": ("192.0.2.7", 5000),
+        "scheme": "http",
+        "extensions": {HANG_UP: lambda: hung_up.append(True)},
+    }
+    await rig.front(scope, receive, send)
+    assert (hung_up, sent) == ([True], [])

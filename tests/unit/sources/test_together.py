@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from tallystick.config import load_config
-from tallystick.errors import OverloadedError
+from tallystick.errors import OutcomeUnknownError, OverloadedError
 from tallystick.http.host import HostCheck
+from tallystick.journal.entries import Append, Committed
 from tallystick.journal.frame import FrameType
 from tallystick.sources.quota import Quotas
 from tallystick.sources.together import Ticket, Together
@@ -36,6 +37,11 @@ class Request:
         assert self.answered is None
         assert not self.declined
         self.answered = msgspec.json.decode(body)
+        self.done.set()
+
+    def hang_up(self) -> None:
+        assert self.answered is None
+        self.answered = "nothing"
         self.done.set()
 
     def decline(self) -> None:
@@ -211,3 +217,15 @@ async def test_quotas_send_everything_the_ordinary_way(rig: Rig, door: Together)
     limits = msgspec.structs.replace(rig.config.limits, key_events_per_second=5)
     rig.service.quotas = Quotas(limits)
     assert door.ticket(b"/v1/events", head(rig.secret)) is None
+
+
+async def test_when_the_outcome_is_unknown_nobody_is_answered_or_tried_again(rig: Rig, door: Together) -> None:
+    """The events may be stored: to send them once more under new ids would store them twice."""
+
+    class Gone:
+        async def append(self, request: Append) -> Committed:
+            raise OutcomeUnknownError("the writer ended")
+
+    rig.service.journal = Gone()
+    found = await send(door, rig, ndjson(event()), ndjson(event()))
+    assert [(request.answered, request.declined) for request in found] == [("nothing", 0)] * 2
