@@ -31,6 +31,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
     from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
+    from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.sources.listener import ListenSettings
     from tallystick.sources.remote import RemoteTlsSettings
@@ -51,6 +52,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     for kind in sorted(KINDS):
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found["[sources.NAME] tls = {…} of a source that connects"] = RemoteTlsSettings
+    found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings
     found["[destinations.NAME], every type"] = DestinationSettings

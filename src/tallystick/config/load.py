@@ -70,9 +70,7 @@ def decode_table(config: Config, section: str, name: str, table: dict[str, Any],
     path = Path(config.path) if config.path else None
     data = _text_of(path)
     values = {
-        key: _resolve_secrets(value, path, place_of(config, f"{section}.{name}.{key}"))
-        for key, value in table.items()
-        if key != "type"
+        key: _resolve_secrets(config, path, value, f"{section}.{name}.{key}") for key, value in table.items() if key != "type"
     }
     return _convert(values, kind, path, data, prefix=f"{section}.{name}")
 
@@ -99,10 +97,14 @@ def resolve_secret(value: Any, path: Path | None, place: str) -> Any:
     return value
 
 
-def _resolve_secrets(value: Any, path: Path | None, place: str) -> Any:
+def _resolve_secrets(config: Config, path: Path | None, value: Any, dotted: str) -> Any:
     """The same at any depth of tables within tables."""
-    found = resolve_secret(value, path, place)
-    return {key: _resolve_secrets(inner, path, place) for key, inner in found.items()} if isinstance(found, dict) else found
+    if not isinstance(value, dict):
+        return value
+    found = resolve_secret(value, path, place_of(config, dotted))
+    if not isinstance(found, dict):
+        return found
+    return {key: _resolve_secrets(config, path, inner, f"{dotted}.{key}") for key, inner in found.items()}
 
 
 def _read_secret(source: Path, place: str) -> str:

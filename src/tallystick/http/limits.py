@@ -125,8 +125,13 @@ class BodyReader:
 
 def decompress(body: bytes, encoding: str, limits: IngestLimits) -> bytes:
     """The plain bytes of a gzip (any number of members) or zstd (any number of frames) body. Raises Problem 400, 413."""
+    return b"".join(plain_pieces(body, encoding, limits))
+
+
+def plain_pieces(body: bytes, encoding: str, limits: IngestLimits) -> Iterator[bytes]:
+    """The same piece by piece, so that no more than one needs to be held."""
     cap = min(limits.decompressed.bytes, max(_RATIO_FREE, limits.ratio * len(body)))
-    pieces, size = [], 0
+    size = 0
     for piece in _unzstd(body) if encoding == "zstd" else _gunzip(body):
         size += len(piece)
         if size > cap:
@@ -135,8 +140,7 @@ def decompress(body: bytes, encoding: str, limits: IngestLimits) -> bytes:
                 "body_too_large",
                 f"the body grows past {cap} bytes when it is decompressed (limits: {limits.decompressed.bytes} bytes, ratio {limits.ratio})",
             )
-        pieces.append(piece)
-    return b"".join(pieces)
+        yield piece
 
 
 async def _collect(receive: Receive, cap: int, hold: BodyHold) -> bytes:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tallystick.sources.submission import Draft
 
 KINDS: dict[str, str] = {
+    "forward": "tallystick.sources.forward",
     "hec": "tallystick.sources.hec",
-    "file": "tallystick.sources.file",
     "http": "tallystick.sources.http",
     "kubernetes": "tallystick.sources.kubernetes",
     "nats": "tallystick.sources.nats[nats]",

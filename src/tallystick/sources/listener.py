@@ -1,6 +1,7 @@
 """Listening for protocols that are not HTTP: who may connect, how many, for how long, and as whom.
 
-1. Off loopback a listener needs `tls` or `insecure = true`; the configuration is refused otherwise, before any port opens.
+1. Off loopback a listener needs TLS and something that proves who sends (client certificates, or what the protocol has), or
+   `insecure = true`; the configuration is refused otherwise, before any port opens.
 2. Caps, in all and for one address, count from the accept on, before a TLS handshake costs anything; the newcomer past a cap is
    closed and counted. A handshake has `handshake_time`; a connection that brings nothing for `idle_time` is closed.
 3. With `client_ca` every client shows a certificate; with `clients` only those named there get in, each as its tenant. Whom a
@@ -50,8 +51,10 @@ TenantName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,62}\Z")]
 class ListenSettings(MappedSettings, frozen=True, kw_only=True):
     """What every source that listens by itself understands."""
 
-    listen: Annotated[str, Meta(description="IP address and port. Off loopback it needs `tls` or `insecure = true`.")]
-    insecure: Annotated[bool, Meta(description="Allow listening off loopback without TLS.")] = False
+    listen: Annotated[
+        str, Meta(description="IP address and port. Off loopback it needs TLS and proof of who sends, or `insecure = true`.")
+    ]
+    insecure: Annotated[bool, Meta(description="Allow listening off loopback without TLS, or to anybody.")] = False
     tls: Annotated[TlsSettings | None, Meta(description="Certificate and key, and the CA of client certificates.")] = None
     clients: Annotated[
         dict[str, TenantName],
@@ -78,6 +81,12 @@ class ListenSettings(MappedSettings, frozen=True, kw_only=True):
     def check(self, base_dir: Path) -> None:
         """Raises ConfigError."""
         check_listen(self.listen, may_be_public=self.insecure or self.is_encrypted)
+        if not (self.insecure or self.is_authenticated or split_address(self.listen)[0].is_loopback):
+            raise ConfigError(
+                f"listen = {self.listen!r} can be reached from outside, and anybody could write to it",
+                place="listen",
+                hint=f"Set {self.proofs}, or insecure = true if everybody who can reach it may",
+            )
         if self.clients and (self.tls is None or self.tls.client_ca is None):
             raise ConfigError("`clients` needs tls with `client_ca`: without it nobody proves a name", place="clients")
         if self.clients and self.tenant is not None:
@@ -91,6 +100,16 @@ class ListenSettings(MappedSettings, frozen=True, kw_only=True):
     def is_encrypted(self) -> bool:
         """True when all that this source listens for comes over TLS."""
         return self.tls is not None
+
+    @property
+    def is_authenticated(self) -> bool:
+        """True when nobody can write to this source without proving who it is."""
+        return self.tls is not None and self.tls.client_ca is not None
+
+    @property
+    def proofs(self) -> str:
+        """The settings that make senders prove who they are, for a hint."""
+        return "client_ca in tls"
 
 
 def check_listen(listen: str, *, may_be_public: bool) -> None:
@@ -140,6 +159,8 @@ class Connection(asyncio.BufferedProtocol):
         self.sender: Sender | None = None
         self.last_at = listener.loop.time()
         self.transport: asyncio.Transport | None = None
+        self.is_ending = False
+        self._is_reading = True
 
     def received(self, data: bytes) -> None:
         """The next bytes of the stream."""
@@ -164,7 +185,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self.last_at = self.listener.loop.time()
-        self.received(bytes(self.listener.buffer[:nbytes]))
+        if self.transport is not None and not self.transport.is_closing():
+            self.received(bytes(self.listener.buffer[:nbytes]))
 
     def eof_received(self) -> bool:
         self.ended()
@@ -175,14 +197,24 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause(self) -> None:
         """See `feed.Reader`."""
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.pause_reading()
+        self.set_reading(False)
 
     def resume(self) -> None:
         """See `feed.Reader`."""
-        if self.transport is not None and not self.transport.is_closing():
+        self.set_reading(True)
+
+    def set_reading(self, is_reading: bool) -> None:
+        """Read on, or not."""
+        if self.transport is None or self.transport.is_closing() or is_reading == self._is_reading:
+            return
+        if is_reading and self.is_ending:
+            return
+        self._is_reading = is_reading
+        if is_reading:
             self.last_at = self.listener.loop.time()
             self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()
 
     def refuse(self, reason: str) -> None:
         """Close for a reason that is counted; nothing more of it is read."""
@@ -214,8 +246,8 @@ class Listener:
         self._sock = bind(settings.listen, socket.SOCK_STREAM)
         self._sock.listen(_BACKLOG)
         self.loop.add_reader(self._sock.fileno(), self._accept)
-        if not settings.is_encrypted and not split_address(settings.listen)[0].is_loopback:
-            log.warning("listening off loopback without TLS, as insecure = true says", source=name, listen=settings.listen)
+        if not (settings.is_encrypted and settings.is_authenticated) and not split_address(settings.listen)[0].is_loopback:
+            log.warning("listening off loopback without TLS or proof, as insecure = true says", source=name, listen=settings.listen)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -286,6 +318,7 @@ class Listener:
     def end_reading(self) -> None:
         """Read nothing more from anybody; what a connection holds of an unfinished record is its own to deal with."""
         for connection in list(self._open):
+            connection.is_ending = True
             connection.pause()
             connection.ended()
 

@@ -93,6 +93,8 @@ def test_settings_that_are_fine(tmp_path: Path, authority: Authority, server_pai
     settings(clients={"web": "acme"}, tls=tls).check(tmp_path)
     with pytest.raises(ConfigError, match="without TLS"):
         settings(listen="0.0.0.0:6514", tls=tls, transport=("tcp", "udp")).check(tmp_path)
+    with pytest.raises(ConfigError, match="anybody"):
+        settings(listen="0.0.0.0:6514", tls=tls_of(server_pair)).check(tmp_path)
     with pytest.raises(ConfigError, match="keep one"):
         settings(clients={"web": "acme"}, tls=tls, tenant="acme").check(tmp_path)
 

@@ -1,0 +1,378 @@
+"""Records of the forward protocol become events. Pure, and batch by batch: one call decodes many entries, one encodes them.
+
+Members that the envelope has a place for move there when they fit (`_KNOWN`); the rest stays, in its order, in ``metadata`` beside
+the ``tag``. A record without any of them, as container logs are, is not taken apart at all.
+
+Bytes become base64. What else JSON has no form for is made into what has one, with the flag ``forward_converted``: ext types
+into an object, NaN and infinities into their names, keys that are no texts into texts. NUL and what is not UTF-8 become U+FFFD, with the flag
+``text_replaced``. A map with one key twice keeps the second, as every reader of msgpack does.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import math
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.msgpack import Ext
+
+from tallystick.event import Actor, Context, Event, Ingest, strict, times
+from tallystick.event.fields import ACTION
+from tallystick.plugin import Carrier
+from tallystick.protocols import forward
+from tallystick.protocols.forward import EntrySlice, ForwardInvalidError
+from tallystick.transforms.mapping import DEPTH_MAX, MapOptions, MapResult, Problem
+
+MAPPING = "forward"
+CONVERTED = "forward_converted"
+TEXT_REPLACED = "text_replaced"
+INVALID = "forward_invalid"
+DEPTH_EXCEEDED = "depth_exceeded"
+
+_DEFAULT_ACTION = "forward.record"
+_OUTCOMES = frozenset({"success", "failure", "denied", "unknown"})
+_ACTOR_TYPES = frozenset({"user", "service", "agent", "system", "anonymous"})
+_ACTOR_MEMBERS = frozenset({"type", "id", "name", "email"})
+_CONTEXT = ("user_agent", "session_id", "request_id", "trace_id", "span_id")
+_IPS = ("ip", "client_ip", "remote_addr")
+_HOSTS = ("host", "hostname")
+_KNOWN = frozenset({"action", "actor", "user", "outcome", "reason", *_CONTEXT, *_IPS, *_HOSTS})
+_REASON_MAX = 2_048
+_SECONDS_MAX = 253_402_300_799  # the end of the year 9999
+_MINUTES_MAX = 4_096
+_EVENT_TIME = struct.Struct(">II")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ODD_FLOAT = re.compile(rb"\xca[\x7f\xff][\x80-\xff]|\xcb[\x7f\xff][\xf0-\xff]", re.DOTALL)
+"""A float that is no number, if these bytes are a float: then each record is looked at by itself."""
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_decode_raws = msgspec.json.Decoder(list[Raw]).decode
+_decode_kept = msgspec.json.Decoder(tuple[str, str | None, dict[str, Any]]).decode
+
+
+@dataclass(slots=True)
+class Batch:
+    """What is being decoded: parallel lists of what will be events, and the faults among the records."""
+
+    peer: str = ""
+    tags: list[str] = field(default_factory=list)
+    moments: list[Any] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    flags: dict[int, list[str]] = field(default_factory=dict)
+    positions: list[int] = field(default_factory=list)
+
+
+class ForwardMapping:
+    """The mapping `forward`."""
+
+    name = MAPPING
+
+    def __init__(self, *, keep_raw: bool = False) -> None:
+        self._keep_raw = keep_raw
+        self._minutes: dict[int, str] = {}
+
+    def map_slice(self, part: EntrySlice, tag: str, id_prefix: str = "", peer: str = "") -> MapResult:
+        """The events of some entries of one message. ``id_prefix``: their ids are that and the entry's place in the message."""
+        result, batch = MapResult(), Batch(peer)
+        entries = None if _ODD_FLOAT.search(part.data) else forward.decode_entries(part)
+        texts = None if entries is None else _strict_texts([record for _, record in entries])
+        if entries is None or texts is None:
+            for position, entry in enumerate(forward.split_entries(part)):
+                self._add_alone(batch, entry, position, result)
+            texts = _texts(batch.records)
+        else:
+            batch.moments = [moment for moment, _ in entries]
+            batch.records = [record for _, record in entries]
+            batch.positions = list(range(len(entries)))
+        batch.tags = [tag] * len(batch.records)
+        if id_prefix:
+            batch.ids = [f"{id_prefix}{part.first + position}" for position in batch.positions]
+        self._make(batch, texts, result)
+        return result
+
+    def map_messages(self, messages: list[bytes], peer: str = "") -> MapResult:
+        """The events of messages of one record each, without option."""
+        result, batch = MapResult(), Batch(peer)
+        found = None if _ODD_FLOAT.search(b"".join(messages)) else forward.decode_messages(messages)
+        texts = None if found is None else _strict_texts([record for _, _, record in found])
+        if found is None or texts is None:
+            for position, message in enumerate(messages):
+                tag, entry = forward.without_tag(message)
+                if self._add_alone(batch, entry, position, result):
+                    batch.tags.append(tag)
+            texts = _texts(batch.records)
+        else:
+            batch.tags = [tag for tag, _, _ in found]
+            batch.moments = [moment for _, moment, _ in found]
+            batch.records = [record for _, _, record in found]
+            batch.positions = list(range(len(found)))
+        self._make(batch, texts, result)
+        return result
+
+    def map_batch(
+        self, records: Sequence[bytes], carriers: Sequence[Carrier] | None = None, options: MapOptions | None = None
+    ) -> MapResult:
+        """Records as the quarantine keeps them: JSON arrays of tag, time and record."""
+        result = MapResult()
+        for position, text in enumerate(records):
+            try:
+                tag, moment, members = _decode_kept(text)
+                record, flags = _clean_record(members)
+            except (msgspec.MsgspecError, RecursionError, _TooDeepError):
+                message = "not the JSON form of a record: an array of tag, time and record"
+                result.problems.append(Problem(INVALID, message, text, position))
+                continue
+            batch = Batch(carriers[position].peer if carriers else "", [tag], [moment], [record], positions=[position])
+            batch.flags = {0: flags} if flags else {}
+            self._make(batch, _texts(batch.records), result)
+        return result
+
+    def _add_alone(self, batch: Batch, entry: bytes, position: int, result: MapResult) -> bool:
+        """Decode one entry by itself; what cannot be one becomes a problem."""
+        try:
+            (moment, members), was_replaced = forward.decode_entry(entry)
+            record, flags = _clean_record(members)
+        except ForwardInvalidError as error:
+            result.problems.append(Problem(INVALID, str(error), entry, position))
+            return False
+        except _TooDeepError:
+            result.problems.append(Problem(DEPTH_EXCEEDED, "the record is nested too deep", entry, position))
+            return False
+        if was_replaced:
+            flags.append(TEXT_REPLACED)
+        if flags:
+            batch.flags[len(batch.records)] = sorted(set(flags))
+        batch.moments.append(moment)
+        batch.records.append(record)
+        batch.positions.append(position)
+        return True
+
+    def _make(self, batch: Batch, texts: list[bytes], result: MapResult) -> None:
+        """Events, contents and positions of a batch; ``texts`` are its records as JSON."""
+        tags = {tag: _encode(tag) for tag in set(batch.tags)}
+        ids: Sequence[str | UnsetType] = batch.ids or [UNSET] * len(texts)
+        for place, (tag, moment, record, text, name) in enumerate(
+            zip(batch.tags, batch.moments, batch.records, texts, ids, strict=True)
+        ):
+            occurred_at, flags, beside = self._moment(moment)
+            event, is_touched = _event_of(record, batch.peer)
+            event.id = name
+            if occurred_at is not None:
+                event.occurred_at = occurred_at
+            if batch.flags and place in batch.flags:
+                flags = (*flags, *batch.flags[place])
+            if flags:
+                event.ingest = Ingest(flags=list(flags))
+            if self._keep_raw:
+                event.raw = text.decode()
+            event.metadata = _metadata(tags[tag], record, _encode(record) if is_touched else text, beside)
+            result.events.append(event)
+            result.contents.append(b"[%b,%b,%b]" % (tags[tag], _encode(occurred_at), text))
+        result.positions += batch.positions
+
+    def _moment(self, moment: Any) -> tuple[str | None, tuple[str, ...], dict[str, Any] | None]:
+        """The canonical time, flags, and the metadata that Fluent Bit puts beside a time."""
+        beside = None
+        if type(moment) is list and len(moment) == 2 and isinstance(moment[1], dict):
+            moment, beside = moment[0], _clean_record(moment[1])[0] or None
+        if type(moment) is Ext and moment.code == 0 and len(data := bytes(moment.data)) == _EVENT_TIME.size:
+            second, nanos = _EVENT_TIME.unpack(data)
+            if nanos < 10**9:
+                return f"{self._minute(second // 60)}{second % 60:02d}.{nanos // 1000:06d}Z", (), beside
+        elif type(moment) in (int, float) and 0 <= moment <= _SECONDS_MAX:
+            second, micros = divmod(round(moment * 10**6), 10**6)
+            return f"{self._minute(second // 60)}{second % 60:02d}.{micros:06d}Z", (), beside
+        elif type(moment) is str and (parsed := times.parse_time(moment)) is not None:
+            return parsed.text, parsed.flags, beside
+        elif moment is None:
+            return None, (), beside
+        claimed = str(moment)[:64] if isinstance(moment, str | int | float) else type(moment).__name__
+        return None, (times.INVALID, f"{times.CLAIMED}{claimed}"), beside
+
+    def _minute(self, minute: int) -> str:
+        text = self._minutes.get(minute)
+        if text is None:
+            if len(self._minutes) >= _MINUTES_MAX:
+                self._minutes.clear()
+            text = self._minutes[minute] = times.format_utc(_EPOCH + timedelta(minutes=minute))[:17]
+        return text
+
+
+def _event_of(record: dict[str, Any], peer: str) -> tuple[Event, bool]:
+    """The envelope of a record, and True when members of it moved there."""
+    if _KNOWN.isdisjoint(record):
+        actor = Actor(type="system", id=peer or "unknown")
+        return Event(action=_DEFAULT_ACTION, actor=actor, context=Context(ip=peer) if peer else UNSET), False
+    before = len(record)
+    get = record.get
+    event = Event(action=_DEFAULT_ACTION, actor=_actor_of(record, peer))
+    action, outcome, reason = get("action"), get("outcome"), get("reason")
+    if type(action) is str and ACTION.fullmatch(action):
+        event.action = action
+        del record["action"]
+    if type(outcome) is str and outcome in _OUTCOMES:
+        event.outcome = outcome  # type: ignore[assignment]
+        del record["outcome"]
+    if type(reason) is str and len(reason) <= _REASON_MAX:
+        event.reason = reason
+        del record["reason"]
+    context = _context_of(record, peer)
+    if context is not None:
+        event.context = context
+    return event, len(record) < before
+
+
+def _actor_of(record: dict[str, Any], peer: str) -> Actor:
+    actor = record.get("actor")
+    if type(actor) is dict and _ACTOR_MEMBERS.issuperset(actor) and all(type(text) is str for text in actor.values()):
+        kind = actor.get("type", "user")
+        if actor.get("id") and kind in _ACTOR_TYPES:
+            del record["actor"]
+            return Actor(type=kind, id=actor["id"], name=actor.get("name", UNSET), email=actor.get("email", UNSET))
+    for name in ("actor", "user"):
+        text = record.get(name)
+        if type(text) is str and text:
+            del record[name]
+            return Actor(type="user", id=text)
+    for name in _HOSTS:
+        text = record.get(name)
+        if type(text) is str and text:
+            del record[name]
+            return Actor(type="system", id=text)
+    return Actor(type="system", id=peer or "unknown")
+
+
+def _context_of(record: dict[str, Any], peer: str) -> Context | None:
+    found: dict[str, str] = {}
+    for name in _IPS:
+        text = record.get(name)
+        if type(text) is str and _is_ip(text):
+            found["ip"] = text
+            del record[name]
+            break
+    for name in _CONTEXT:
+        text = record.get(name)
+        if type(text) is str and text:
+            found[name] = text
+            del record[name]
+    if peer:
+        found.setdefault("ip", peer)
+    return Context(**found) if found else None
+
+
+@lru_cache(maxsize=4_096)
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _metadata(tag: bytes, record: dict[str, Any], rest: bytes, beside: dict[str, Any] | None) -> Raw:
+    """``{"tag":…, members of the record}``; ours steps aside where the record has a member of that name."""
+    ours = b'"%b":%b' % (_free_name("tag", record), tag)
+    if beside is not None:
+        ours += b',"%b":%b' % (_free_name("fluent_metadata", record), _encode(beside))
+    return Raw(b"{%b%b%b" % (ours, b"," if record else b"", rest[1:]))
+
+
+def _free_name(name: str, record: dict[str, Any]) -> bytes:
+    while name in record:
+        name += "_"
+    return name.encode()
+
+
+def _strict_texts(records: list[dict[str, Any]]) -> list[bytes] | None:
+    """Each record as strict JSON; None when one has something in it that needs `_clean_record`."""
+    try:
+        joined = _encode(records)
+        return list(map(bytes, _decode_raws(joined))) if _is_plain(joined, len(records)) else None
+    except (TypeError, ValueError, OverflowError, RecursionError):  # msgspec's own errors are ValueErrors
+        return None
+
+
+def _texts(records: list[dict[str, Any]]) -> list[bytes]:
+    """The same for records that `_clean_record` has made."""
+    return list(map(bytes, _decode_raws(_encode(records))))
+
+
+def _is_plain(joined: bytes, count: int) -> bool:
+    """Whether records that were decoded with texts as keys, encoded together as ``joined``, are surely strict JSON.
+
+    A flat record is. Inside, keys that were no texts could be the same as texts; what reads and writes back as it was has none.
+    """
+    if b"\\" in joined and b"\\u0000" in joined:
+        return False
+    if joined.count(b"{") == count and joined.count(b"[") == 1:
+        return True
+    if _encode(_decode(joined)) != joined:
+        return False
+    return strict.openings(joined) <= count + DEPTH_MAX or all(
+        strict.openings(bytes(record)) < DEPTH_MAX for record in _decode_raws(joined)
+    )
+
+
+class _TooDeepError(ValueError):
+    """More levels than an event may have."""
+
+
+def _clean_record(record: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A record of plain JSON, and what had to be done. Raises _TooDeepError."""
+    flags: list[str] = []
+    cleaned: dict[str, Any] = _clean(record, 1, flags)
+    return cleaned, flags
+
+
+def _clean(value: Any, depth: int, flags: list[str]) -> Any:
+    kind = type(value)
+    if kind is str:
+        return _clean_text(value, flags)
+    if kind in (int, bool) or value is None:
+        return value
+    if kind is float:
+        return value if math.isfinite(value) else _converted(str(value), flags)
+    if depth >= DEPTH_MAX and kind in (dict, list):
+        raise _TooDeepError
+    if kind is dict:
+        cleaned: dict[str, Any] = {}
+        for key, member in value.items():
+            name = _clean_text(key, flags) if type(key) is str else _converted(_key_text(key), flags)
+            while name in cleaned:
+                name = _converted("_" + name, flags)
+            cleaned[name] = _clean(member, depth + 1, flags)
+        return cleaned
+    if kind in (list, tuple):
+        return [_clean(member, depth + 1, flags) for member in value]
+    if kind is Ext:
+        return _converted({"ext": value.code, "data": base64.b64encode(value.data).decode()}, flags)
+    if kind in (bytes, bytearray, memoryview):
+        return base64.b64encode(value).decode()
+    return _converted(str(value), flags)  # msgpack's own timestamps
+
+
+def _key_text(key: Any) -> str:
+    return base64.b64encode(key).decode() if isinstance(key, bytes) else "null" if key is None else str(key)
+
+
+def _clean_text(text: str, flags: list[str]) -> str:
+    if "\0" in text:
+        flags.append(TEXT_REPLACED)
+        return text.replace("\0", "\ufffd")
+    return text
+
+
+def _converted(value: Any, flags: list[str]) -> Any:
+    flags.append(CONVERTED)
+    return value
