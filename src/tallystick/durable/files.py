@@ -13,13 +13,17 @@ step with the operation's name, the path (or None) and the descriptor (or -1), a
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 Observer = Callable[[str, Path | None, int], None]
 
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL})
+
 _observer: Observer | None = None
+_named: set[Path] = set()  # directories whose names this process has synced
 
 
 def set_observer(observer: Observer | None) -> None:
@@ -74,14 +78,26 @@ def sync_dir(path: Path) -> None:
 
 
 def make_dir(path: Path) -> None:
-    """Make a directory (0700) and its parents, and sync each parent that gained a name."""
+    """Make a directory (0700) and its parents, and sync each parent that gained a name.
+
+    One that is there already may be the work of a process that was killed before it synced the name: its parent is synced
+    too, once in the life of this process.
+    """
     missing = []
     while not path.is_dir():
         missing.append(path)
         path = path.parent
+    if path not in _named:
+        try:
+            sync_dir(path.parent)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:  # then somebody else has made it
+                raise
+        _named.add(path)
     for directory in reversed(missing):
         directory.mkdir(mode=0o700, exist_ok=True)
         sync_dir(directory.parent)
+        _named.add(directory)
 
 
 def preallocate(fd: int, size: int) -> None:

@@ -30,7 +30,7 @@ class AccountLog:
         self._fds: tuple[int, int] | None = None
         self._is_writable = False
         self._is_dirty = False
-        self._has_new_name = False
+        self._is_named = False
         self.count = self._stored_count() if count is None else count
 
     def append(self, entries: Sequence[bytes], seqs: Sequence[int] | None = None) -> None:
@@ -54,9 +54,9 @@ class AccountLog:
             return
         for fd in self._fds:
             sync_data(fd)
-        if self._has_new_name:
+        if not self._is_named:  # also when the files were there: whoever made them may not have come so far
             sync_dir(self.dir)
-        self._is_dirty = self._has_new_name = False
+        self._is_dirty, self._is_named = False, True
 
     def last_seq(self) -> int:
         """The journal seq of the last entry in force; 0 when there is none."""
@@ -111,9 +111,8 @@ class AccountLog:
             return self._fds
         self.close()
         flags = os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if writable else os.O_RDONLY)
-        if writable and not (self.dir / "entries.index").exists():
+        if writable:
             make_dir(self.dir)
-            self._has_new_name = True
         try:
             data = os.open(self.dir / "entries", flags, 0o600)
             self._fds = (data, os.open(self.dir / "entries.index", flags, 0o600))

@@ -28,7 +28,7 @@ from pathlib import Path
 import google_crc32c
 import msgspec
 
-from tallystick.durable import append_all, make_dir, replace_file, replace_volatile, sync_data, truncate
+from tallystick.durable import append_all, make_dir, replace_file, replace_volatile, sync_data, sync_dir, truncate
 from tallystick.errors import CheckpointError, IntegrityError
 from tallystick.evidence.checkpoint import read_checkpoint
 from tallystick.evidence.origin import ROOT, tree_name
@@ -175,7 +175,9 @@ class HeadsFile:
         self._generation, self._size = self._load()
         self._open()
         try:
-            sync_data(self._fd)  # the writer before may have been killed between a write and its sync
+            # The writer before may have been killed between a write, or the renaming of a new file, and its sync.
+            sync_data(self._fd)
+            sync_dir(self._path.parent)
         except OSError:
             self.close()
             raise

@@ -10,7 +10,7 @@ level. Rules:
    signed nothing, and are written over.
 2. ``append`` reads back the hashes it has written before it hashes them into the next level, and ``root`` reads
    everything from the files: what is signed is what is stored.
-3. Nothing is synced but by ``sync``. After a power cut the files up to the last synced size are whole; what follows is
+3. Nothing is synced but by ``sync``; names are synced with the first one, whoever made the files. After a power cut the files up to the last synced size are whole; what follows is
    appended again from the journal, the same bytes at the same places.
 """
 
@@ -38,7 +38,7 @@ class TreeFiles:
         self._fds: dict[int, int] = {}
         self._writable: set[int] = set()
         self._unsynced: set[int] = set()
-        self._has_new_name = False
+        self._named: set[int] = set()
         self.size = self.stored_size() if size is None else size
 
     def stored_size(self) -> int:
@@ -69,15 +69,15 @@ class TreeFiles:
         """Make every appended hash durable. A crash before it returns loses none that an earlier sync covered."""
         for level in sorted(self._unsynced):
             sync_data(self._fds[level])
-        if self._has_new_name:
+        if self._unsynced - self._named:
             sync_dir(self.dir)
+        self._named |= self._unsynced
         self._unsynced.clear()
-        self._has_new_name = False
 
     @property
     def is_synced(self) -> bool:
         """True when nothing was appended since the last ``sync``."""
-        return not self._unsynced and not self._has_new_name
+        return not self._unsynced
 
     def root(self, size: int | None = None) -> bytes:
         """The root hash at ``size`` leaves (default: now), read from the files. Raises IntegrityError when hashes are missing."""
@@ -162,9 +162,7 @@ class TreeFiles:
         if level in self._fds:
             os.close(self._fds.pop(level))
         path = self._path(level)
-        if not path.exists():
-            make_dir(self.dir)
-            self._has_new_name = True
+        make_dir(self.dir)
         self._fds[level] = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._writable.add(level)
         return self._fds[level]

@@ -229,9 +229,12 @@ class DedupeStore:
         """The register; without a readable one, everything that lies in the directory, which holds no row twice that differs."""
         files = sorted(self._dir.glob("*.run"))
         payload = self._state.load()
+        if payload is None and not files:
+            # Before the first run: a run without a register is then never one that a crash left before it was registered.
+            self._save(_Register())
+            return self._register
         if payload is None:
-            if files:
-                log.error("dedupe_register_lost", path=str(self._state.path), runs=len(files))
+            log.error("dedupe_register_lost", path=str(self._state.path), runs=len(files))
             return self._register_of(files)
         register = msgspec.json.decode(payload, type=_Register)
         for path in files:

@@ -19,8 +19,8 @@ Rules
    then cut. A crash at any step of this repeats it; the copy may then hold the same bytes twice.
 4. Readers never change the file. A torn tail looks like the end to them. Damage before the end is skipped up to the
    next whole record, reported once in the log and kept in ``damage``; other records are unharmed.
-5. An append of several records is not atomic: a crash may keep the first few of them, unacknowledged. Repeating the
-   append gives duplicates, never loss.
+5. An append of several records is not atomic: a crash may keep some of them, unacknowledged; a power cut may leave a hole
+   between them, which reads as damage. Repeating the append gives duplicates, never loss.
 """
 
 from __future__ import annotations
@@ -160,12 +160,11 @@ class EncryptedLog:
 
     def _open_for_append(self) -> None:
         make_dir(self.path.parent)
-        is_new = not self.path.exists()
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            if is_new:
-                # A crash before this: no file, or an empty one; nothing was acknowledged.
-                sync_dir(self.path.parent)
+            # A crash before this: no file, or an empty one; nothing was acknowledged. Also when it was there: whoever made it
+            # may not have come so far.
+            sync_dir(self.path.parent)
             if self._has_suspect_tail:
                 # Whole-looking records that a failed sync may have left in memory only must not be taken for stored.
                 truncate(fd, self._end)

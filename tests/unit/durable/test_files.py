@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,10 +82,32 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_directories_are_made_for_their_owner_and_synced(tmp_path: Path, steps: list[Step]) -> None:
     """Each parent that gained a name, from above; what is there stays as it is."""
     durable.make_dir(tmp_path / "a" / "b")
-    assert steps == [("sync_dir", tmp_path.name), ("sync_dir", "a")]
+    assert steps[-2:] == [("sync_dir", tmp_path.name), ("sync_dir", "a")]
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    steps.clear()
     durable.make_dir(tmp_path / "a" / "b")
-    assert len(steps) == 2
+    assert steps == []
+
+
+def test_a_directory_that_is_there_is_synced_once(tmp_path: Path, steps: list[Step]) -> None:
+    """Whoever made it may have been killed before the sync. A parent that is not ours to open is let be; an error is not."""
+    (tmp_path / "a").mkdir()
+    durable.make_dir(tmp_path / "a")
+    assert steps == [("sync_dir", tmp_path.name)]
+    durable.make_dir(tmp_path / "a")
+    assert len(steps) == 1
+    for code, is_ours in ((errno.EACCES, False), (errno.EIO, True)):
+        (tmp_path / str(code)).mkdir()
+        durable.set_observer(_failing(code))
+        with pytest.raises(OSError, match="injected") if is_ours else contextlib.nullcontext():
+            durable.make_dir(tmp_path / str(code))
+
+
+def _failing(code: int) -> Callable[[str, Path | None, int], None]:
+    def fail(operation: str, path: Path | None, fd: int) -> None:
+        raise OSError(code, "injected")
+
+    return fail
 
 
 def test_writes_go_on_after_short_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

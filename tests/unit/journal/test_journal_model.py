@@ -49,20 +49,12 @@ class JournalModel(RuleBasedStateMachine):
         if not data.exists():
             make_dir(data)
         else:
-            self.disk_knows_all()
+            self.disk.knows_all()
         self.journal = open_journal(data, segment="64KiB")
-
-    def disk_knows_all(self) -> None:
-        """What a restart finds is durable."""
-        for path in [self.data, *self.data.rglob("*")]:
-            if path.is_dir():
-                self.disk("sync_dir", path, -1)
-            else:
-                with path.open("rb") as file:
-                    self.disk("sync_data", None, file.fileno())
 
     def stop(self) -> None:
         set_observer(None)
+        self.disk.close()
         self.loop.run_until_complete(self.journal.close())
 
     def new_lines(self, sizes: list[int]) -> list[bytes]:
