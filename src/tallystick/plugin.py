@@ -152,13 +152,14 @@ class Record:
 
     ``id`` names the record by its place where it came from (a stream's number, an offset), by the rules for ids. Its event gets it
     when the record has no id of its own, so that a record that is read again is stored once; further events of the same record
-    get ``.2``, ``.3`` and so on behind it.
+    get ``.2``, ``.3`` and so on behind it. ``more`` is that of its `Carrier`.
     """
 
     data: bytes
     line: int = 1
     peer: str = ""
     id: str = ""
+    more: Mapping[str, Any] | None = None
 
 
 class Carrier(NamedTuple):

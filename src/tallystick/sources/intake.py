@@ -184,7 +184,9 @@ class IntakeService:
         options = MapOptions(draft.plan.name, draft.plan.keep_raw, names_by_digest=not has_places)
         for start in range(0, len(records), _MAP_RECORDS):
             part = records[start : start + _MAP_RECORDS]
-            result = mapping.map_batch([record.data for record in part], [Carrier(record.peer) for record in part], options)
+            result = mapping.map_batch(
+                [record.data for record in part], [Carrier(record.peer, None, record.more or {}) for record in part], options
+            )
             if has_places:
                 name_by_place(result.events, [part[position].id for position in result.positions])
             draft.events += result.events
