@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.go import build_verifier
+from support.kafka_broker import KafkaBroker
 from support.moto import S3Server, run_s3_server
 from support.server import Server
 
@@ -33,6 +34,16 @@ def s3_server() -> Iterator[S3Server]:
     """moto's S3 server as its own process, one for the whole run."""
     with run_s3_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """A Kafka broker as its own process, one for the whole run."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka")).format()
+    try:
+        yield broker.start()
+    finally:
+        broker.close()
 
 
 @pytest.fixture(scope="session")

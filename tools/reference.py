@@ -32,6 +32,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.forward import ForwardUser
+    from tallystick.sources.kafka import SaslSettings
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.sources.listener import ListenSettings
     from tallystick.sources.remote import RemoteTlsSettings
@@ -53,6 +54,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found["[sources.NAME] tls = {…} of a source that connects"] = RemoteTlsSettings
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
+    found["[sources.NAME] sasl = {…} of type kafka"] = SaslSettings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings
     found["[destinations.NAME], every type"] = DestinationSettings

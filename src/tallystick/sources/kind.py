@@ -32,6 +32,7 @@ KINDS: dict[str, str] = {
     "hec": "tallystick.sources.hec",
     "http": "tallystick.sources.http",
     "kubernetes": "tallystick.sources.kubernetes",
+    "kafka": "tallystick.sources.kafka[kafka]",
     "nats": "tallystick.sources.nats[nats]",
     "otlp": "tallystick.sources.otlp",
     "syslog": "tallystick.sources.syslog",

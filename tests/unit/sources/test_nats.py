@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from nats.js.api import ConsumerConfig
 from nats.js.errors import NotFoundError
 
+from support.certificates import Authority
 from support.nats_server import NatsServer, publish
 from tallystick.config.settings import IngestLimits
 from tallystick.config.units import Duration, Size
@@ -63,6 +63,7 @@ class Rig:
             if is_ending:
                 await task
         finally:
+            self.intake.is_open.set()  # so that a test that failed ends
             stop.set()
             await task
 
@@ -258,29 +259,6 @@ async def test_a_broker_that_goes_away_ends_the_run_and_the_next_reads_on(tmp_pa
         server.close()
 
 
-def certificates(directory: Path) -> None:
-    """A CA, and a server's and a client's certificate from it, by openssl."""
-    run = lambda *words: subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)  # noqa: E731
-    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
-    for name, extension in (("server", "subjectAltName=IP:127.0.0.1"), ("client", "subjectAltName=DNS:tallystick")):
-        run("req", *curve, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", extension)
-        run(
-            "x509",
-            "-req",
-            "-in",
-            f"{name}.csr",
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-out",
-            f"{name}.pem",
-            "-copy_extensions",
-            "copy",
-        )
-
-
 @pytest.mark.parametrize("way", ["user", "token", "nkey", "tls"])
 async def test_every_way_to_log_in(tmp_path: Path, way: str) -> None:
     """User and password, token, NKey and mutual TLS, each against a server that asks for it; without it the run fails with words."""
@@ -296,7 +274,9 @@ async def test_every_way_to_log_in(tmp_path: Path, way: str) -> None:
         configuration, login = f'authorization {{ users: [{{ nkey: "{public}" }}] }}', {"nkey": seed.decode()}
         own = {"nkeys_seed_str": seed.decode()}
     if way == "tls":
-        certificates(tmp_path)
+        authority = Authority(tmp_path)
+        authority.issue("server", "127.0.0.1")
+        authority.issue("client", "tallystick")
         configuration = configuration.replace('file: "', f'file: "{tmp_path}/')
         tls = RemoteTlsSettings(ca="ca.pem", cert="client.pem", key="client.key")
         login = {"tls": tls}
