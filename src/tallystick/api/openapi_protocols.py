@@ -37,7 +37,12 @@ _KUBERNETES_REJECT = {
 
 def protocol_paths() -> dict[str, Any]:
     """Path items by path."""
-    return {"/v1/logs": {"post": _post_logs()}, **hec_paths(), "/v1/kubernetes": {"post": _post_kubernetes()}}
+    return {
+        "/v1/logs": {"post": _post_logs()},
+        "/v1/audit": {"post": _post_audit()},
+        **hec_paths(),
+        "/v1/kubernetes": {"post": _post_kubernetes()},
+    }
 
 
 def _otlp_bodies(schema: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +54,37 @@ def _otlp_refusals() -> dict[str, Any]:
     for status in ("429", "503"):
         made[status]["headers"] = _RETRY
     return made
+
+
+def _post_audit() -> dict[str, Any]:
+    refusal = {
+        "type": "object",
+        "required": ["status", "reason"],
+        "properties": {"status": {"type": "string"}, "reason": {"type": "string"}},
+    }
+    answer = {
+        "type": "object",
+        "required": ["status", "receipts"],
+        "properties": {"status": {"type": "string"}, "receipts": {"type": "array"}},
+    }
+    texts = _OTLP_REFUSALS | {
+        "400": "No OTLP request, a record that lacks something, or a proof that does not fit; nothing was stored.",
+        "409": "An id was used before with other content; nothing was stored.",
+    }
+    refusals: dict[str, Any] = {
+        status: {"description": text, "content": {"application/json": {"schema": refusal}}} for status, text in texts.items()
+    }
+    for status in ("429", "503"):
+        refusals[status]["headers"] = _RETRY
+    return {
+        "operationId": "exportAudit",
+        "tags": ["intake"],
+        "summary": "Audit records of OpenTelemetry's draft",
+        "description": "An ExportLogsServiceRequest of audit records: all of it is taken or nothing, with a receipt for each.",
+        "security": [{"key": []}],
+        "requestBody": {"required": True, "content": _otlp_bodies({"type": "object"})},
+        "responses": {"200": {"description": "On disk.", "content": {"application/json": {"schema": answer}}}, **refusals},
+    }
 
 
 def _post_logs() -> dict[str, Any]:

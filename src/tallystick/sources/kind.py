@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 KINDS: dict[str, str] = {
     "forward": "tallystick.sources.forward",
     "hec": "tallystick.sources.hec",
+    "audit": "tallystick.sources.audit",
     "http": "tallystick.sources.http",
     "kubernetes": "tallystick.sources.kubernetes",
     "kafka": "tallystick.sources.kafka[kafka]",

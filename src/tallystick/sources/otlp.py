@@ -9,7 +9,7 @@ rejected and why, as the protocol has it: a sender must not send any of them aga
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, cast
@@ -84,14 +84,7 @@ class OtlpDoor:
         parts, plan, headers = self.parts, self.plan, headers_of(scope)
         sender = parts.sender(scope, headers.get(b"authorization"))
         query_of(scope, ())
-        media = _media(headers.get(b"content-type", b""))
-        if media is None:
-            raise Problem(
-                415,
-                "media_type_unsupported",
-                "send application/x-protobuf or application/json",
-                headers={"accept": "application/x-protobuf, application/json"},
-            )
+        media = media_of(headers)
         parts.service.quotas.admit(sender.credential, plan.tenant or sender.only_tenant)
         with parts.bodies.hold(plan.tenant or sender.lane) as hold:
             body = await parts.body(sender, headers, receive, hold)
@@ -113,6 +106,15 @@ async def take_logs(service: IntakeService, plan: SourcePlan, sender: Sender, bo
     except OtlpInvalidError as error:
         raise Problem(413 if error.code == TOO_MANY_EVENTS else 400, error.code, error.message) from None
     return await service.commit(draft)
+
+
+def media_of(headers: Mapping[bytes, bytes]) -> bytes:
+    """`PROTOBUF` or `JSON`, whichever the body is. Raises Problem 415."""
+    media = _media(headers.get(b"content-type", b""))
+    if media is None:
+        detail = "send application/x-protobuf or application/json"
+        raise Problem(415, "media_type_unsupported", detail, headers={"accept": "application/x-protobuf, application/json"})
+    return media
 
 
 def rejection(outcome: Outcome) -> str:
