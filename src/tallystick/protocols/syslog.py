@@ -45,6 +45,8 @@ _3164 = re.compile(
 )
 _ELEMENT = re.compile(r"\[([^ =\]\"]{1,128})")
 _PARAM = re.compile(r" ([^ =\]\"]{1,128})=\"([^\"\\]*+(?:\\.[^\"\\]*+)*+)\"", re.DOTALL)
+_SIMPLE = re.compile(r"\[([^ =\]\"]{1,128})((?: [^ =\]\"]{1,128}=\"[^\"\\]*+\")*+)\](?: |\Z)")
+_SIMPLE_PARAM = re.compile(r" ([^ =]+)=\"([^\"]*)\"")
 _ESCAPE = re.compile(r"\\([\"\\\]])")
 _BOM = "\ufeff"
 
@@ -136,6 +138,12 @@ def parse_structured_data(text: str) -> tuple[StructuredData | None, str, bool]:
 
     Then the message begins at the first element that cannot. A parameter that is given more than once becomes a list.
     """
+    found = _SIMPLE.match(text)
+    if found is not None:  # one element without escapes, and no name in it twice: what most senders write
+        pairs = _SIMPLE_PARAM.findall(found[2])
+        simple: dict[str, str | list[str]] = dict(pairs)
+        if len(simple) == len(pairs):
+            return {found[1]: simple}, text[found.end() :], True
     data: StructuredData = {}
     at = 0
     while (element := _ELEMENT.match(text, at)) is not None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tallystick.event import Event
 
+_PART_EVENTS = 32
+
 
 class EachEvent:
     """Base of transforms that look at one event at a time."""
@@ -27,4 +29,11 @@ class EachEvent:
         """
         if not self.may_apply(events):
             return None
-        return [(position, made) for position, event in enumerate(events) for made in self.apply(event)]
+        found: list[tuple[int, Event]] = []
+        for start in range(0, len(events), _PART_EVENTS):
+            part = events[start : start + _PART_EVENTS]
+            if len(part) < len(events) and not self.may_apply(part):  # one event in a batch costs its neighbours, not all
+                found += enumerate(part, start)
+                continue
+            found += [(position, made) for position, event in enumerate(part, start) for made in self.apply(event)]
+        return found

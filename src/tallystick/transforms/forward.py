@@ -19,14 +19,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+import re2
+from msgspec import UNSET, Raw
 from msgspec.msgpack import Ext
 
-from tallystick.event import Actor, Context, Event, Ingest, strict, times
+from tallystick.event import Actor, Context, Event, Ingest, times
 from tallystick.event.fields import ACTION
+from tallystick.event.model import ActorType
 from tallystick.plugin import Carrier
 from tallystick.protocols import forward
 from tallystick.protocols.forward import EntrySlice, ForwardInvalidError
@@ -42,17 +45,25 @@ _DEFAULT_ACTION = "forward.record"
 _OUTCOMES = frozenset({"success", "failure", "denied", "unknown"})
 _ACTOR_TYPES = frozenset({"user", "service", "agent", "system", "anonymous"})
 _ACTOR_MEMBERS = frozenset({"type", "id", "name", "email"})
-_CONTEXT = ("user_agent", "session_id", "request_id", "trace_id", "span_id")
-_IPS = ("ip", "client_ip", "remote_addr")
-_HOSTS = ("host", "hostname")
-_KNOWN = frozenset({"action", "actor", "user", "outcome", "reason", *_CONTEXT, *_IPS, *_HOSTS})
+_OTHER_ACTORS: tuple[tuple[str, ActorType], ...] = (("user", "user"), ("host", "system"), ("hostname", "system"))
+_CONTEXT = frozenset({"user_agent", "session_id", "request_id", "trace_id", "span_id"})
+_IPS = frozenset({"ip", "client_ip", "remote_addr"})
+_KNOWN = frozenset({"action", "actor", "user", "host", "hostname", "outcome", "reason", *_CONTEXT, *_IPS})
 _REASON_MAX = 2_048
 _SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 _MINUTES_MAX = 4_096
 _EVENT_TIME = struct.Struct(">II")
+_IPV4 = re.compile(r"(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!\Z)|\Z)){4}", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ODD_FLOAT = re.compile(rb"\xca[\x7f\xff][\x80-\xff]|\xcb[\x7f\xff][\xf0-\xff]", re.DOTALL)
+_BYTES = re2.Options()
+_BYTES.encoding = re2.Options.Encoding.LATIN1
+_ODD_FLOAT = re2.compile(rb"\xca[\x7f\xff][\x80-\xff]|\xcb[\x7f\xff][\xf0-\xff]", _BYTES)
 """A float that is no number, if these bytes are a float: then each record is looked at by itself."""
+
+_TEXT = {str}
+_NO_FLAGS: tuple[str, ...] = ()
+_Moment = tuple[str | None, tuple[str, ...], dict[str, Any] | None]
+"""Canonical time (None: none is named), flags, and the metadata that Fluent Bit puts beside a time."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -160,28 +171,47 @@ class ForwardMapping:
 
     def _make(self, batch: Batch, texts: list[bytes], result: MapResult) -> None:
         """Events, contents and positions of a batch; ``texts`` are its records as JSON."""
+        moments = self._event_times(batch.moments) or list(map(self._moment, batch.moments))
+        made = [_event_of(record, batch.peer) for record in batch.records]
+        rests = iter(_texts([record for record, (_, is_touched) in zip(batch.records, made, strict=True) if is_touched]))
         tags = {tag: _encode(tag) for tag in set(batch.tags)}
-        ids: Sequence[str | UnsetType] = batch.ids or [UNSET] * len(texts)
-        for place, (tag, moment, record, text, name) in enumerate(
-            zip(batch.tags, batch.moments, batch.records, texts, ids, strict=True)
+        for (event, is_touched), tag, (occurred_at, _, beside), record, text in zip(
+            made, batch.tags, moments, batch.records, texts, strict=True
         ):
-            occurred_at, flags, beside = self._moment(moment)
-            event, is_touched = _event_of(record, batch.peer)
-            event.id = name
             if occurred_at is not None:
                 event.occurred_at = occurred_at
-            if batch.flags and place in batch.flags:
-                flags = (*flags, *batch.flags[place])
-            if flags:
-                event.ingest = Ingest(flags=list(flags))
-            if self._keep_raw:
-                event.raw = text.decode()
-            event.metadata = _metadata(tags[tag], record, _encode(record) if is_touched else text, beside)
+            event.metadata = _metadata(tags[tag], record, next(rests) if is_touched else text, beside)
             result.events.append(event)
-            result.contents.append(b"[%b,%b,%b]" % (tags[tag], _encode(occurred_at), text))
+            when = b"null" if occurred_at is None else b'"%b"' % occurred_at.encode()
+            result.contents.append(b"".join((b"[", tags[tag], b",", when, b",", text, b"]")))
+        for event, name in zip(result.events, batch.ids, strict=False):
+            event.id = name
+        self._add_flags(batch, moments, result)
+        if self._keep_raw:
+            for event, text in zip(result.events, texts, strict=True):
+                event.raw = text.decode()
         result.positions += batch.positions
 
-    def _moment(self, moment: Any) -> tuple[str | None, tuple[str, ...], dict[str, Any] | None]:
+    def _add_flags(self, batch: Batch, moments: Sequence[_Moment], result: MapResult) -> None:
+        for place, (_, flags, _) in enumerate(moments) if any(flags for _, flags, _ in moments) or batch.flags else ():
+            found = [*flags, *batch.flags.get(place, ())]
+            if found:
+                result.events[place].ingest = Ingest(flags=found)
+
+    def _event_times(self, moments: list[Any]) -> list[_Moment] | None:
+        """The canonical times of a batch in which every one is an EventTime; None where one is not."""
+        if set(map(type, moments)) != {Ext} or {moment.code for moment in moments} != {0}:
+            return None
+        data = [moment.data for moment in moments]
+        if set(map(len, data)) != {_EVENT_TIME.size}:
+            return None
+        found = list(_EVENT_TIME.iter_unpack(b"".join(data)))
+        seconds = {second: f"{self._minute(second // 60)}{second % 60:02d}." for second in {second for second, _ in found}}
+        if max([nanos for _, nanos in found]) >= 10**9:
+            return None
+        return [(f"{seconds[second]}{nanos // 1000:06d}Z", _NO_FLAGS, None) for second, nanos in found]
+
+    def _moment(self, moment: Any) -> _Moment:
         """The canonical time, flags, and the metadata that Fluent Bit puts beside a time."""
         beside = None
         if type(moment) is list and len(moment) == 2 and isinstance(moment[1], dict):
@@ -211,68 +241,64 @@ class ForwardMapping:
 
 def _event_of(record: dict[str, Any], peer: str) -> tuple[Event, bool]:
     """The envelope of a record, and True when members of it moved there."""
-    if _KNOWN.isdisjoint(record):
+    known = _KNOWN.intersection(record)
+    if not known:
         actor = Actor(type="system", id=peer or "unknown")
         return Event(action=_DEFAULT_ACTION, actor=actor, context=Context(ip=peer) if peer else UNSET), False
     before = len(record)
-    get = record.get
-    event = Event(action=_DEFAULT_ACTION, actor=_actor_of(record, peer))
-    action, outcome, reason = get("action"), get("outcome"), get("reason")
-    if type(action) is str and ACTION.fullmatch(action):
+    event = Event(action=_DEFAULT_ACTION, actor=_actor_of(record, known, peer))
+    if "action" in known and type(action := record["action"]) is str and _is_action(action):
         event.action = action
         del record["action"]
-    if type(outcome) is str and outcome in _OUTCOMES:
+    if "outcome" in known and type(outcome := record["outcome"]) is str and outcome in _OUTCOMES:
         event.outcome = outcome  # type: ignore[assignment]
         del record["outcome"]
-    if type(reason) is str and len(reason) <= _REASON_MAX:
+    if "reason" in known and type(reason := record["reason"]) is str and len(reason) <= _REASON_MAX:
         event.reason = reason
         del record["reason"]
-    context = _context_of(record, peer)
+    context = _context_of(record, known, peer)
     if context is not None:
         event.context = context
     return event, len(record) < before
 
 
-def _actor_of(record: dict[str, Any], peer: str) -> Actor:
-    actor = record.get("actor")
-    if type(actor) is dict and _ACTOR_MEMBERS.issuperset(actor) and all(type(text) is str for text in actor.values()):
-        kind = actor.get("type", "user")
-        if actor.get("id") and kind in _ACTOR_TYPES:
+def _actor_of(record: dict[str, Any], known: frozenset[str], peer: str) -> Actor:
+    if "actor" in known:
+        actor = record["actor"]
+        if type(actor) is str and actor:
             del record["actor"]
-            return Actor(type=kind, id=actor["id"], name=actor.get("name", UNSET), email=actor.get("email", UNSET))
-    for name in ("actor", "user"):
-        text = record.get(name)
-        if type(text) is str and text:
+            return Actor(type="user", id=actor)
+        if type(actor) is dict and _ACTOR_MEMBERS.issuperset(actor) and all(type(text) is str for text in actor.values()):
+            kind = actor.get("type", "user")
+            if actor.get("id") and kind in _ACTOR_TYPES:
+                del record["actor"]
+                return Actor(type=kind, id=actor["id"], name=actor.get("name", UNSET), email=actor.get("email", UNSET))
+    for name, kind in _OTHER_ACTORS:
+        if name in known and type(text := record[name]) is str and text:
             del record[name]
-            return Actor(type="user", id=text)
-    for name in _HOSTS:
-        text = record.get(name)
-        if type(text) is str and text:
-            del record[name]
-            return Actor(type="system", id=text)
+            return Actor(type=kind, id=text)
     return Actor(type="system", id=peer or "unknown")
 
 
-def _context_of(record: dict[str, Any], peer: str) -> Context | None:
-    found: dict[str, str] = {}
-    for name in _IPS:
-        text = record.get(name)
-        if type(text) is str and _is_ip(text):
-            found["ip"] = text
-            del record[name]
-            break
-    for name in _CONTEXT:
-        text = record.get(name)
+def _context_of(record: dict[str, Any], known: frozenset[str], peer: str) -> Context | None:
+    found: dict[str, str] = {"ip": peer} if peer else {}
+    if not _IPS.isdisjoint(known):
+        for name in ("ip", "client_ip", "remote_addr"):
+            if name in known and type(text := record[name]) is str and _is_ip(text):
+                found["ip"] = text
+                del record[name]
+                break
+    for name in _CONTEXT.intersection(known):
+        text = record[name]
         if type(text) is str and text:
             found[name] = text
             del record[name]
-    if peer:
-        found.setdefault("ip", peer)
     return Context(**found) if found else None
 
 
-@lru_cache(maxsize=4_096)
 def _is_ip(text: str) -> bool:
+    if _IPV4.fullmatch(text):
+        return True
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -280,8 +306,15 @@ def _is_ip(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4_096)
+def _is_action(text: str) -> bool:
+    return ACTION.fullmatch(text) is not None
+
+
 def _metadata(tag: bytes, record: dict[str, Any], rest: bytes, beside: dict[str, Any] | None) -> Raw:
     """``{"tag":…, members of the record}``; ours steps aside where the record has a member of that name."""
+    if record and beside is None and "tag" not in record:
+        return Raw(b'{"tag":%b,%b' % (tag, rest[1:]))
     ours = b'"%b":%b' % (_free_name("tag", record), tag)
     if beside is not None:
         ours += b',"%b":%b' % (_free_name("fluent_metadata", record), _encode(beside))
@@ -296,32 +329,33 @@ def _free_name(name: str, record: dict[str, Any]) -> bytes:
 
 def _strict_texts(records: list[dict[str, Any]]) -> list[bytes] | None:
     """Each record as strict JSON; None when one has something in it that needs `_clean_record`."""
+    if not _are_plain([value for record in records for value in record.values() if type(value) is dict or type(value) is list]):
+        return None
     try:
         joined = _encode(records)
-        return list(map(bytes, _decode_raws(joined))) if _is_plain(joined, len(records)) else None
     except (TypeError, ValueError, OverflowError, RecursionError):  # msgspec's own errors are ValueErrors
         return None
+    return None if b"\\u0000" in joined else list(map(bytes, _decode_raws(joined)))
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Whether all keys inside maps and lists are texts, and so distinct in JSON, and the levels not too many. Level by level for all."""
+    depth = 2
+    while values:
+        maps = [value for value in values if type(value) is dict]
+        if depth >= DEPTH_MAX or not set(map(type, chain.from_iterable(maps))) <= _TEXT:
+            return False
+        members = chain(
+            chain.from_iterable(map(dict.values, maps)), chain.from_iterable(value for value in values if type(value) is list)
+        )
+        values = [member for member in members if type(member) is dict or type(member) is list]
+        depth += 1
+    return True
 
 
 def _texts(records: list[dict[str, Any]]) -> list[bytes]:
     """The same for records that `_clean_record` has made."""
     return list(map(bytes, _decode_raws(_encode(records))))
-
-
-def _is_plain(joined: bytes, count: int) -> bool:
-    """Whether records that were decoded with texts as keys, encoded together as ``joined``, are surely strict JSON.
-
-    A flat record is. Inside, keys that were no texts could be the same as texts; what reads and writes back as it was has none.
-    """
-    if b"\\" in joined and b"\\u0000" in joined:
-        return False
-    if joined.count(b"{") == count and joined.count(b"[") == 1:
-        return True
-    if _encode(_decode(joined)) != joined:
-        return False
-    return strict.openings(joined) <= count + DEPTH_MAX or all(
-        strict.openings(bytes(record)) < DEPTH_MAX for record in _decode_raws(joined)
-    )
 
 
 class _TooDeepError(ValueError):

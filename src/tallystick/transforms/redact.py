@@ -92,10 +92,11 @@ class Redact(EachEvent):
         self._keys = _lower(settings.keys)
         self._by_mapping = {mapping: (_lower(allow), _lower(keys)) for mapping, (allow, keys) in mappings.items()}
         extra = sorted({key for _, keys in self._by_mapping.values() for key in keys} | self._keys)
-        words = "|".join([_WORDS, *map(re.escape, extra)])
+        # These are whole names: with their first quote, so that `structured_data` is not taken for `data`.
+        names = "".join(rf'|"{re.escape(key)}' for key in extra)
         self._literals = (*_LITERALS, *(key.encode() for key in extra))
         # Backslashes: in `raw` the quotes of the record are escaped. A key written with \u escapes is opened to be sure.
-        self._hint = re2.compile(rf'(?i)(?:{words})\\*"\s*:|\\u|(?-i:{"|".join(_FORMS.values())})'.encode())
+        self._hint = re2.compile(rf'(?i)(?:{_WORDS}{names})\\*"\s*:|\\u|(?-i:{"|".join(_FORMS.values())})'.encode())
 
     def may_apply(self, events: Sequence[Event]) -> bool:
         """Whether any of the events may hold a secret; False means `apply` would leave all as they are."""
