@@ -4,8 +4,8 @@
 there is no lock: what a reader sees may be a moment old, and two processes that look at the same moment can together pass a bound by
 what each of them takes then. A process that was killed gives nothing back: `forget` empties its region, and so does its successor's start.
 
-A region is an array of 64-bit counts, native byte order. Count 0 is the sum; a holder's is chosen by a keyed hash of its name, so two
-holders can share one (a chance of 1 in 16,383 for any two), and then each seems to hold what both do.
+A region is an array of 64-bit counts, native byte order. Count 0 is the sum, count 1 what is only on its way (`expect`); a holder's is chosen
+by a keyed hash of its name, so two holders can share one (a chance of 1 in 16,382 for any two), and then each seems to hold what both do.
 """
 
 from __future__ import annotations
@@ -83,16 +83,20 @@ class SharedHoldings:
 
     @property
     def total(self) -> int:
-        return sum(self.totals())
+        return sum([region[0] for region in self._regions])
 
-    def totals(self) -> list[int]:
-        """What each process holds, by its number."""
-        return [region[0] for region in self._regions]
+    def expect(self, size: int) -> None:
+        """So much is on its way to this process and not held yet; it counts in `loads` alone."""
+        self._own[1] = size
+
+    def loads(self) -> list[int]:
+        """What each process holds or expects, by its number."""
+        return [region[0] + region[1] for region in self._regions]
 
     @property
-    def own_total(self) -> int:
-        """What this process holds."""
-        return self._own[0]
+    def own_load(self) -> int:
+        """What this process holds or expects."""
+        return self._own[0] + self._own[1]
 
     def held(self, holder: str) -> int:
         place = self._place(holder)
@@ -106,7 +110,7 @@ class SharedHoldings:
         place = self._places.get(holder)
         if place is None:
             digest = blake2b(holder.encode("utf-8", "surrogatepass"), digest_size=8, key=self._key).digest()
-            place = 1 + int.from_bytes(digest, "big") % (_COUNTS - 1)
+            place = 2 + int.from_bytes(digest, "big") % (_COUNTS - 2)
             if len(self._places) >= _PLACES_MAX:
                 self._places.clear()
             self._places[holder] = place

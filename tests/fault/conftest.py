@@ -28,11 +28,17 @@ class MakeServer:
         self._made: list[Server] = []
 
     def __call__(
-        self, configuration: str = "", *, environment: dict[str, str] | None = None, directory: Path | None = None
+        self,
+        configuration: str = "",
+        *,
+        environment: dict[str, str] | None = None,
+        directory: Path | None = None,
+        workers: int = 1,
     ) -> Server:
         directory = directory or self._directory / f"server-{len(self._made)}"
         directory.mkdir(exist_ok=True)
-        self._made.append(Server(directory, CONFIGURATION + configuration, environment=environment))
+        server = f"workers = {workers}\n" if workers > 1 else ""
+        self._made.append(Server(directory, server + CONFIGURATION + configuration, environment=environment))
         return self._made[-1]
 
     def end(self) -> None:

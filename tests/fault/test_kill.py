@@ -18,20 +18,43 @@ Note = Callable[[str, int, str], None]
 SMALL_SEGMENTS = '[journal]\nsegment_size = "1MiB"\n'
 
 
-def run_kills(server: MakeServer, rounds: int, note: Note, seed: int, **environment: str) -> None:
+def run_kills(server: MakeServer, rounds: int, note: Note, seed: int, workers: int = 1, **environment: str) -> None:
     ledger = Ledger()
-    target = server(SMALL_SEGMENTS, environment=environment).start(wait=False)
+    target = server(SMALL_SEGMENTS, environment=environment, workers=workers).start(wait=False)
     wait_intake(target)
-    with Load(target, ledger, seed=seed):
-        kill_at_random(target, random.Random(seed), rounds)
+    roles = ["intake", *(f"worker-{number}" for number in range(1, workers + 1) if workers > 1)]
+    with Load(target, ledger, seed=seed, senders=2 + workers):
+        kill_at_random(target, random.Random(seed), rounds, roles=roles)
     ledger.judge(target)
-    note("kill -9 at random under load", rounds, f"{ledger.count()} events accepted, answers {dict(ledger.statuses)}")
+    among = " of the server, its writer or one of its workers" if workers > 1 else ""
+    note(f"kill -9 at random under load{among}", rounds, f"{ledger.count()} events accepted, answers {dict(ledger.statuses)}")
 
 
 @pytest.mark.timeout(600)
 def test_kill_at_random(fault_server: MakeServer, note: Note) -> None:
     """Ten kill -9 of the whole server or of the intake, some while it starts: nothing is lost, repeated or out of order."""
     run_kills(fault_server, 10, note, seed=20261)
+
+
+@pytest.mark.timeout(600)
+def test_kill_at_random_with_workers(fault_server: MakeServer, note: Note) -> None:
+    """Ten kill -9 of the server, of the writer or of one of two workers: nothing is lost, repeated, out of order, or refused and stored."""
+    run_kills(fault_server, 10, note, seed=20264, workers=2)
+
+
+@pytest.mark.slow_fault
+@pytest.mark.timeout(3600)
+def test_kill_at_random_with_workers_60(fault_server: MakeServer, note: Note) -> None:
+    """Sixty."""
+    run_kills(fault_server, 60, note, seed=20265, workers=2)
+
+
+@pytest.mark.timeout(600)
+def test_kill_at_random_with_workers_goes_red(fault_server: MakeServer, note: Note) -> None:
+    """A writer that tells its workers before it writes is caught by the same suite."""
+    with goes_red():
+        run_kills(fault_server, 6, note, seed=20266, workers=2, **standin("early_answer"))
+    note("kill -9 at random with workers, stand-in `early_answer`", 6, "goes red")
 
 
 @pytest.mark.slow_fault

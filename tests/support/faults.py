@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,14 +76,16 @@ def signal_all(everybody: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def kill_at_random(server: Server, chance: random.Random, rounds: int, life_s: float = 1.0) -> None:
-    """kill -9 of everything or of the intake alone, ``rounds`` times; every fifth time while it starts."""
+def kill_at_random(
+    server: Server, chance: random.Random, rounds: int, life_s: float = 1.0, roles: Sequence[str] = ("intake",)
+) -> None:
+    """kill -9 of everything or of one of ``roles`` alone, ``rounds`` times; every fifth time while it starts."""
     for number in range(rounds):
         if number % 5 != 4:
             wait_intake(server)
         time.sleep(chance.uniform(0, life_s))
-        if number % 3 == 2:
-            os.kill(role_pid(server, "intake"), signal.SIGKILL)  # the supervisor starts it again
+        if number % 3 == 2 or (number % 3 == 1 and len(roles) > 1):
+            os.kill(role_pid(server, chance.choice(roles)), signal.SIGKILL)  # the supervisor starts it again
         else:
             server.kill()
             server.start(wait=False)

@@ -38,7 +38,8 @@ def test_several_processes_see_the_sum(tmp_path: Path) -> None:
     two.add("b", 2**40)
     assert one.total == two.total == 12 + 2**40
     assert (one.held("a"), two.held("a"), one.held("b"), one.held("nobody")) == (12, 12, 2**40, 0)
-    assert (one.totals(), one.own_total) == ([0, 5, 7 + 2**40], 5)
+    one.expect(3)
+    assert (two.loads(), one.own_load, two.total) == ([0, 8, 7 + 2**40], 8, 12 + 2**40)
     two.add("a", -7)
     assert one.held("a") == 5
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
+from tallystick.holdings import SharedHoldings
 from tallystick.telemetry import log
 
 WAIT_S: Final = 0.005
@@ -25,7 +26,7 @@ _BACKLOG: Final = 2_048
 class SharedListener:
     """Takes connections from ``listener`` and makes a protocol for each. Looks like a server of asyncio to uvicorn.
 
-    ``counts`` gives the connections of every process that shares the listener, ``own`` this one's.
+    ``counts``: where every process counts its connections, as `http.protocol.Connections` does; process 0 takes none.
     """
 
     def __init__(
@@ -33,13 +34,11 @@ class SharedListener:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None,
-        own: Callable[[], int],
-        counts: Callable[[], Sequence[int]],
+        counts: SharedHoldings,
     ) -> None:
         self._listener = listener
         self._make_protocol = make_protocol
         self._tls = tls
-        self._own = own
         self._counts = counts
         self._waits = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +49,9 @@ class SharedListener:
         self._loop.add_reader(listener, self._look)
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more. Closing twice does nothing."""
+        if self._listener.fileno() < 0:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._listener)
@@ -62,7 +63,7 @@ class SharedListener:
 
     def _look(self) -> None:
         """A connection waits, or did: take it, or leave it to another for a moment."""
-        if self._waits < _WAITS_MAX and self._own() + len(self._tasks) > min(self._counts()):
+        if self._waits < _WAITS_MAX and self._counts.own_load > min(self._counts.loads()[1:]):
             self._waits += 1
             self._again_in(WAIT_S)
             return
@@ -79,7 +80,12 @@ class SharedListener:
         connection.setblocking(False)
         task = self._loop.create_task(self._open(connection))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._counts.expect(len(self._tasks))
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._counts.expect(len(self._tasks))
 
     def _again_in(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)

@@ -273,9 +273,7 @@ class Server(uvicorn.Server):
             made: asyncio.Protocol = kind(config=config, server_state=self.server_state, app_state={}, _loop=loop)
             return made
 
-        self.servers: list[Any] = [
-            SharedListener(sockets[0], make_protocol, config.ssl, lambda: shared.own_total, lambda: shared.totals()[1:])
-        ]
+        self.servers: list[Any] = [SharedListener(sockets[0], make_protocol, config.ssl, shared)]
         self.started = True
 
     def capture_signals(self) -> Any:
