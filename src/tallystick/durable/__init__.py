@@ -14,6 +14,7 @@ from tallystick.durable.files import (
     sync_file,
     truncate,
     unlink,
+    unlink_all,
     write_all,
     write_new,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "sync_file",
     "truncate",
     "unlink",
+    "unlink_all",
     "write_all",
     "write_new",
 ]

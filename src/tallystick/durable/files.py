@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 Observer = Callable[[str, Path | None, int], None]
@@ -119,6 +119,17 @@ def unlink(path: Path, *, missing_ok: bool = True) -> None:
     _observe("unlink", path)
     path.unlink(missing_ok=missing_ok)
     sync_dir(path.parent)
+
+
+def unlink_all(paths: Iterable[Path]) -> None:
+    """`unlink` for names of one directory, with one sync behind them all; those that are gone already are passed over."""
+    directories = set()
+    for path in paths:
+        _observe("unlink", path)
+        path.unlink(missing_ok=True)
+        directories.add(path.parent)
+    for directory in directories:
+        sync_dir(directory)
 
 
 def rename(source: Path, target: Path) -> None:

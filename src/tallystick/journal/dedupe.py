@@ -38,9 +38,9 @@ from tallystick.journal.dedupe_store import DedupeStore
 
 __all__ = ["Claim", "Dedupe", "Digester", "First", "dedupe_section"]
 
-_TABLE_ROWS = 65_536
+_TABLE_ROWS = 32_768
 _TABLE_EVENTS = 1_048_576
-_FROZEN_MAX = 4
+_FROZEN_MAX = 5
 
 
 class Keys(Protocol):
@@ -110,7 +110,7 @@ class Dedupe:
 
     @classmethod
     def open(cls, data_dir: Path, keys: Keys, events: int, *, table_rows: int = _TABLE_ROWS) -> Dedupe:
-        """``events``: how many of the last events to remember, at least. About 2 bytes of memory each, and 50 MB."""
+        """``events``: how many of the last events to remember, at least. About 2 bytes of memory each, and at most 50 MB."""
         return cls(DedupeStore(data_dir, keys, events, table_rows), Digester(keys.derive("dedupe")), table_rows)
 
     @property

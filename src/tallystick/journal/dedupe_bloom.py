@@ -6,6 +6,7 @@ five bits. At 16 bits a key about one absent key in 230 looks present (Putze, Sa
 
 from __future__ import annotations
 
+import mmap
 from typing import TypeAlias
 
 import numpy as np
@@ -46,7 +47,7 @@ class Bloom:
     @classmethod
     def for_keys(cls, count: int) -> Bloom:
         """An empty filter for about ``count`` keys."""
-        return cls(np.zeros(words_for(count), np.uint64))
+        return cls(mapped_words(words_for(count)))
 
     def add(self, keys: Words) -> None:
         """Put keys in."""
@@ -63,6 +64,11 @@ class Bloom:
 
     def _places(self, keys: Words) -> NDArray[np.intp]:
         return (((keys >> _HALF) * self._count) >> _HALF).astype(np.intp)
+
+
+def mapped_words(count: int) -> Words:
+    """Zeros in pages of their own. They stand for hours among short-lived memory: the heap would keep the holes around them."""
+    return np.frombuffer(mmap.mmap(-1, max(8 * count, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint64, count)
 
 
 def words_for(count: int) -> int:

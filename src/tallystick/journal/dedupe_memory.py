@@ -1,4 +1,4 @@
-"""The newest ids in memory: one dictionary from digest to row number, and the rows as columns (about 220 bytes an id)."""
+"""The newest ids in memory: one dictionary from digest to row number, and the rows as columns (about 210 bytes an id)."""
 
 from __future__ import annotations
 

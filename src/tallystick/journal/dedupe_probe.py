@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tallystick.journal.dedupe_bloom import Bloom, Words, mask_of, masks_of
 from tallystick.journal.dedupe_digest import prefix_of
@@ -23,8 +22,12 @@ class Probe(Protocol):
 
     def halves(self, place: int) -> tuple[int, int]: ...
 
-    def filter(self, bloom: Bloom, places: Sequence[int] | None) -> Sequence[int]:
-        """Those of ``places`` (None: of all) that may be in ``bloom``."""
+    def filter(self, bloom: Bloom) -> Sequence[int]:
+        """Places of the digests that may be in ``bloom``."""
+        ...
+
+    def only(self, places: Sequence[int]) -> Probe:
+        """A probe over the digests at ``places``."""
         ...
 
     def prefixes(self, spread: int) -> Probe:
@@ -48,9 +51,12 @@ class _FewProbe:
     def halves(self, place: int) -> tuple[int, int]:
         return self._halves[place]
 
-    def filter(self, bloom: Bloom, places: Sequence[int] | None) -> Sequence[int]:
-        chosen = range(len(self._halves)) if places is None else places
-        return [place for place in chosen if bloom.may_hold(self._halves[place][0], self._masks[place])]
+    def filter(self, bloom: Bloom) -> Sequence[int]:
+        may_hold = bloom.may_hold
+        return [place for place, mask in enumerate(self._masks) if may_hold(self._halves[place][0], mask)]
+
+    def only(self, places: Sequence[int]) -> Probe:
+        return _FewProbe([self._halves[place] for place in places])
 
     def prefixes(self, spread: int) -> Probe:
         return _FewProbe([prefix_of(high, low, spread) for high, low in self._halves])
@@ -65,17 +71,16 @@ class _ManyProbe:
     def halves(self, place: int) -> tuple[int, int]:
         return int(self._high[place]), int(self._low[place])
 
-    def filter(self, bloom: Bloom, places: Sequence[int] | None) -> Sequence[int]:
-        if places is None:
-            return _as_list(bloom.test(self._high, self._masks))
+    def filter(self, bloom: Bloom) -> Sequence[int]:
+        found: list[int] = bloom.test(self._high, self._masks).tolist()
+        return found
+
+    def only(self, places: Sequence[int]) -> Probe:
+        if len(places) < _MANY:
+            return _FewProbe([self.halves(place) for place in places])
         chosen = np.asarray(places, np.intp)
-        return _as_list(chosen[bloom.test(self._high[chosen], self._masks[chosen])])
+        return _ManyProbe(self._high[chosen], self._low[chosen])
 
     def prefixes(self, spread: int) -> Probe:
         counters = self._low & np.uint64(0xFF_FFFF)
         return _ManyProbe(self._high - counters * np.uint64(spread), self._low - counters)
-
-
-def _as_list(places: NDArray[np.intp]) -> list[int]:
-    found: list[int] = places.tolist()
-    return found

@@ -14,7 +14,7 @@ import os
 import secrets
 import struct
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -25,7 +25,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
-from tallystick.durable import sync_dir, sync_file, write_all
+from tallystick.durable import sync_data, sync_dir, sync_file, write_all
 from tallystick.errors import IntegrityError
 from tallystick.journal.dedupe_bloom import Words
 from tallystick.journal.dedupe_table import Table, TableInfo, TableWriter
@@ -38,6 +38,7 @@ _ROW = np.dtype([("low", "<u8"), ("content", "u1", (16,)), ("seq", "<u8"), ("ind
 _MADE_ROW = np.dtype([("low", "<u8")])
 _ENTRY = struct.Struct("<Q16sQQ32s")
 _SLICE_ROWS = 16_384
+_SYNC_ROWS = 131_072
 _KEY_AAD = b"ts-dedupe-run1\x00"
 
 Rows: TypeAlias = NDArray[np.void]
@@ -132,6 +133,7 @@ class RunWriter:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._ids = TableWriter(self._fd, _HEADER_BLOCK, ids, _ROW.itemsize)
         self._made = TableWriter(self._fd, self._ids.end, made, _MADE_ROW.itemsize)
+        self._sync_at = _SYNC_ROWS
 
     def add(self, keys: Words, rows: Rows) -> None:
         """The next ids, in any order among themselves, but all higher than those before."""
@@ -139,6 +141,10 @@ class RunWriter:
         rows = rows[order]
         _hide_contents(rows, self._key, self._ids.written)
         self._ids.add(keys[order], rows.tobytes())
+        if self._ids.written >= self._sync_at:
+            # Only so that `finish` has little left to sync, and the journal's own syncs need not wait behind it.
+            self._sync_at = self._ids.written + _SYNC_ROWS
+            sync_data(self._fd)
 
     def add_made(self, keys: Words, rows: Rows) -> None:
         """The next prefixes; as `add`."""
@@ -157,8 +163,11 @@ class RunWriter:
         os.close(self._fd)
 
 
-def merge_runs(runs: list[Run], path: Path, keys: KeyWrapper) -> int:
-    """Write one run with all rows of ``runs``, in pieces of about 16,384; returns how many of them were found damaged."""
+def merge_runs(runs: list[Run], path: Path, keys: KeyWrapper, between: Callable[[], None]) -> int:
+    """Write one run with all rows of ``runs``, in pieces of about 16,384; returns how many of them were found damaged.
+
+    ``between`` is called after each piece: a merge takes seconds, and other work need not wait for it.
+    """
     ids, made = sum(run.header.ids.count for run in runs), sum(run.header.made.count for run in runs)
     pieces = max(1, max(ids, made) // _SLICE_ROWS)
     bounds = [(number << 64) // pieces for number in range(1, pieces + 1)]
@@ -167,8 +176,10 @@ def merge_runs(runs: list[Run], path: Path, keys: KeyWrapper) -> int:
     try:
         for keys_part, rows in _merged([run.slices(bounds) for run in runs], runs, damaged):
             writer.add(keys_part, rows)
+            between()
         for keys_part, rows in _merged([_made_slices(run, bounds) for run in runs], runs, damaged):
             writer.add_made(keys_part, rows)
+            between()
         writer.finish(
             min(run.header.first_seq for run in runs),
             max(run.header.last_seq for run in runs),

@@ -6,10 +6,12 @@ Files in `DIR/dedupe/`: `<number, 12 digits>.run` and the register `runs.{a,b}`,
 Rules
 
 1. A run is in the register only after it is synced; a file is unlinked only after both slots of the register do without
-   it. A crash between leaves files that no register names; the next start removes them.
+   it. A crash between leaves files that no register names; the next start removes them. After a failure the register is
+   saved as it was before anything else is tried, since one slot may name what is not there.
 2. ``durable_seq``: everything of the journal up to it is in runs. It rises with the register, never before.
 3. Small runs (no larger than one table) are merged when there are `_FAN_IN`. They are always the newest, so every run
-   covers one span of seqs, and each row is written twice in its life.
+   covers one span of seqs, and each row is written twice in its life. Between the pieces of a merge full tables are flushed,
+   so that no more than a few are ever in memory and intake never waits for a merge.
 4. The oldest run goes when the runs after it stand for the last N events at least.
 5. One filter over all small runs spares their own filters most look-ups.
 
@@ -28,7 +30,7 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
-from tallystick.durable import StateFile, make_dir, unlink
+from tallystick.durable import StateFile, make_dir, unlink_all
 from tallystick.errors import IntegrityError
 from tallystick.journal.dedupe_bloom import Bloom, Words
 from tallystick.journal.dedupe_memory import MemoryTable
@@ -37,7 +39,7 @@ from tallystick.journal.dedupe_run import Entry, KeyWrapper, Run, RunWriter, mak
 from tallystick.journal.dedupe_table import Table
 from tallystick.telemetry import log
 
-_FAN_IN = 32
+_FAN_IN = 64
 _RETRY_S = 1.0
 
 Found = TypeVar("Found")
@@ -72,7 +74,9 @@ class DedupeStore:
         self._table_rows = table_rows
         self._state = StateFile(self._dir / "runs")
         make_dir(self._dir)
+        self._unnamed: set[Path] = set()
         self._register = self._load_register()
+        self._next_number = self._register.next
         runs = [run for run in map(self._open_run, self._register.runs) if run is not None]
         small = tuple(run for run in runs if run.entries <= table_rows)
         self.view = View((), self._filter_over(small), small, tuple(run for run in runs if run.entries > table_rows))
@@ -142,6 +146,7 @@ class DedupeStore:
                     return
                 table = self.view.frozen[0]
             try:
+                self._settle()
                 self._flush(table)
                 self._merge()
                 self.failure = None
@@ -152,7 +157,7 @@ class DedupeStore:
                     self._changed.wait_for(lambda: self._is_closing, _RETRY_S)
 
     def _flush(self, table: MemoryTable) -> None:
-        path, number = self._next_path()
+        path = self._next_path()
         halves = _halves(list(table.rows))
         made = _halves(list(table.made))
         writer = RunWriter(path, self._keys, len(halves), len(made))
@@ -169,7 +174,7 @@ class DedupeStore:
         self.view.recent.add(halves[:, 0])
         self.view.recent.add(made[:, 0])
         small, large, dropped = self._within_window((*self.view.small, run), self.view.large)
-        self._save(_Register(1, number + 1, table.last_seq, _names(small, large)))
+        self._save(self._register_with(table.last_seq, small, large))
         with self._changed:
             self.view = View(self.view.frozen[1:], self.view.recent, small, large)
             self._changed.notify_all()
@@ -177,20 +182,25 @@ class DedupeStore:
 
     def _merge(self) -> None:
         """Rule 3. Look-ups go on in the small runs until the merged one takes their place."""
-        small, large = self.view.small, self.view.large
-        if len(small) < _FAN_IN:
+        merged = self.view.small
+        if len(merged) < _FAN_IN:
             return
-        path, number = self._next_path()
-        self.damaged += merge_runs(list(small), path, self._keys)
+        path = self._next_path()
+        self.damaged += merge_runs(list(merged), path, self._keys, self._flush_next)
         run = Run(path, self._keys)
         is_large = run.entries > self._table_rows
-        small_after = () if is_large else (run,)
-        large_after = (*large, run) if is_large else large
-        self._save(_Register(1, number + 1, self._register.durable_seq, _names(small_after, large_after)))
-        recent = self._filter_over(small_after)
+        since = tuple(run for run in self.view.small if run not in merged)
+        small = since if is_large else (run, *since)
+        large = (*self.view.large, run) if is_large else self.view.large
+        self._save(self._register_with(self._register.durable_seq, small, large))
+        recent = self._filter_over(small)
         with self._changed:
-            self.view = View(self.view.frozen, recent, small_after, large_after)
-        self._unlink(small)
+            self.view = View(self.view.frozen, recent, small, large)
+        self._unlink(merged)
+
+    def _flush_next(self) -> None:
+        if self.view.frozen:
+            self._flush(self.view.frozen[0])
 
     def _within_window(
         self, small: tuple[Run, ...], large: tuple[Run, ...]
@@ -210,9 +220,21 @@ class DedupeStore:
                 bloom.add(table.keys(0, table.info.count))
         return bloom
 
-    def _next_path(self) -> tuple[Path, int]:
-        number = self._register.next
-        return self._dir / f"{number:012d}.run", number
+    def _next_path(self) -> Path:
+        path = self._dir / f"{self._next_number:012d}.run"
+        self._next_number += 1
+        self._unnamed.add(path)
+        return path
+
+    def _settle(self) -> None:
+        """After a failure: the register as it was, in both slots, before the files that one of them may name are removed."""
+        if self._unnamed:
+            self._save(self._register_with(self._register.durable_seq, self.view.small, self.view.large))
+            unlink_all(self._unnamed)
+            self._unnamed.clear()
+
+    def _register_with(self, durable_seq: int, small: tuple[Run, ...], large: tuple[Run, ...]) -> _Register:
+        return _Register(1, self._next_number, durable_seq, [run.path.name for run in (*large, *small)])
 
     def _save(self, register: _Register) -> None:
         payload = msgspec.json.encode(register)
@@ -220,10 +242,10 @@ class DedupeStore:
         self._state.save(payload)
         self._state.save(payload)
         self._register = register
+        self._unnamed = {path for path in self._unnamed if path.name not in register.runs}
 
     def _unlink(self, runs: tuple[Run, ...]) -> None:
-        for run in runs:
-            unlink(run.path)
+        unlink_all(run.path for run in runs)
 
     def _load_register(self) -> _Register:
         """The register; without a readable one, everything that lies in the directory, which holds no row twice that differs."""
@@ -237,9 +259,7 @@ class DedupeStore:
             log.error("dedupe_register_lost", path=str(self._state.path), runs=len(files))
             return self._register_of(files)
         register = msgspec.json.decode(payload, type=_Register)
-        for path in files:
-            if path.name not in register.runs:
-                unlink(path)
+        unlink_all(path for path in files if path.name not in register.runs)
         return register
 
     def _register_of(self, files: list[Path]) -> _Register:
@@ -257,20 +277,18 @@ class DedupeStore:
             return None
 
 
-def _names(small: tuple[Run, ...], large: tuple[Run, ...]) -> list[str]:
-    return [run.path.name for run in (*large, *small)]
-
-
 def _halves(digests: list[bytes]) -> Words:
     return np.frombuffer(b"".join(digests), ">u8").astype(np.uint64).reshape(-1, 2)
 
 
 def _candidates(view: View, probe: Probe, table_of: Callable[[Run], Table]) -> Iterator[tuple[Run, int]]:
     """Runs and places that pass the filters, newest run first."""
-    recent = probe.filter(view.recent, None) if view.small else ()
-    for run in reversed(view.small if recent else ()):
-        for place in probe.filter(table_of(run).bloom, recent):
-            yield run, place
+    recent = probe.filter(view.recent) if view.small else ()
+    if recent:
+        chosen = probe.only(recent)
+        for run in reversed(view.small):
+            for at in chosen.filter(table_of(run).bloom):
+                yield run, recent[at]
     for run in reversed(view.large):
-        for place in probe.filter(table_of(run).bloom, None):
+        for place in probe.filter(table_of(run).bloom):
             yield run, place

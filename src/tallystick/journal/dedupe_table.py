@@ -23,7 +23,7 @@ import numpy as np
 
 from tallystick.durable import write_all
 from tallystick.errors import IntegrityError
-from tallystick.journal.dedupe_bloom import Bloom, Words, words_for
+from tallystick.journal.dedupe_bloom import Bloom, Words, mapped_words, words_for
 
 _FENCE = 256
 
@@ -65,10 +65,11 @@ class Table:
     def __init__(self, fd: int, info: TableInfo) -> None:
         self.info = info
         self._fd = fd
-        index = self._read(info.at, info.keys_at - info.at)
+        index = self._read_index()
+        fences = info.fence_size // 8
         if google_crc32c.value(index) == info.index_crc:
-            self._fence = np.frombuffer(index, np.uint64, info.fence_size // 8)
-            self.bloom = Bloom(np.frombuffer(index, np.uint64, offset=info.fence_size))
+            self._fence = index[:fences]
+            self.bloom = Bloom(index[fences:])
         else:
             # Only an index over the keys: it can be made again from them.
             keys = self.keys(0, info.count)
@@ -123,6 +124,17 @@ class Table:
         stop = min(first + 2 * _FENCE, self.info.count)
         return first, memoryview(self._read(self.info.keys_at + 8 * first, 8 * (stop - first))).cast("Q")
 
+    def _read_index(self) -> Words:
+        """Fence and filter, in memory of their own."""
+        index = mapped_words((self.info.keys_at - self.info.at) // 8)
+        left, at = index.data.cast("B"), self.info.at
+        while left:
+            count = os.preadv(self._fd, [left], at)
+            if not count:
+                raise IntegrityError("a dedupe file ends too early")
+            left, at = left[count:], at + count
+        return index
+
     def _read(self, at: int, size: int) -> bytes:
         data = os.pread(self._fd, size, at)
         while len(data) < size:
@@ -168,8 +180,8 @@ class TableWriter:
         """Write fence and filter. Raises IntegrityError when another number of rows came than was announced."""
         if self.written != self._info.count:
             raise IntegrityError(f"a dedupe table of {self._info.count} rows was given {self.written}")
-        index = self._fence.tobytes() + self._bloom.words.tobytes()
-        write_all(self._fd, index, self._info.at)
-        return msgspec.structs.replace(
-            self._info, index_crc=google_crc32c.value(index), keys_crc=self._keys_crc, rows_crc=self._rows_crc
-        )
+        index_crc = 0
+        for at, words in ((self._info.at, self._fence), (self._info.filter_at, self._bloom.words)):
+            write_all(self._fd, words.data.cast("B"), at)
+            index_crc = google_crc32c.extend(index_crc, words)
+        return msgspec.structs.replace(self._info, index_crc=index_crc, keys_crc=self._keys_crc, rows_crc=self._rows_crc)

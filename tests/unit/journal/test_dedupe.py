@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from tallystick import durable
 from tallystick.errors import IntegrityError, OverloadedError
-from tallystick.journal.dedupe import Claim, Dedupe, Digester, First, dedupe_section
+from tallystick.journal import dedupe_run, dedupe_store
+from tallystick.journal.dedupe import _FROZEN_MAX, Claim, Dedupe, Digester, First, dedupe_section
 from tallystick.journal.dedupe_digest import decode_section, encode_section
 from tallystick.privacy.keys import KeyStore
 
@@ -22,6 +24,12 @@ PREFIX = "018f3c2a-7b10-7abc-9def-012345"
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyStore:
     return KeyStore.create(tmp_path_factory.mktemp("installation") / "keys")
+
+
+@pytest.fixture(autouse=True)
+def _merge_at_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half as many runs as in earnest: each of them costs syncs."""
+    monkeypatch.setattr(dedupe_store, "_FAN_IN", 32)
 
 
 @pytest.fixture
@@ -214,15 +222,83 @@ def test_failed_flush_loses_nothing_and_recovers(book: Book) -> None:
             raise OSError(28, "no space")
 
     durable.set_observer(fail)
-    for n in range(4):
+    for n in range(_FROZEN_MAX):
         book.add([f"id-{n}"])
         book.dedupe.flush()
     with pytest.raises(OverloadedError):
         book.claim(["another"])
     is_broken.clear()
     assert book.dedupe._store.wait_until_flushed(10)
-    assert book.claim([f"id-{n}" for n in range(4)]).duplicates == {n: first(n + 1) for n in range(4)}
+    assert book.claim([f"id-{n}" for n in range(_FROZEN_MAX)]).duplicates == {n: first(n + 1) for n in range(_FROZEN_MAX)}
     assert book.dedupe.status()["failure"] is None
+
+
+def test_full_tables_are_flushed_while_a_merge_goes_on(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A merge takes seconds at full size: tables that fill meanwhile become runs between its pieces, and every id stays known."""
+    merge, entered, resume = dedupe_store.merge_runs, threading.Event(), threading.Event()
+    waiting: list[tuple[int, int]] = []
+
+    def slow_merge(runs: list[dedupe_run.Run], path: Path, keys: KeyStore, between: Callable[[], None]) -> int:
+        def pause() -> None:
+            entered.set()
+            assert resume.wait(10)
+            between()
+            waiting.append((len(book.dedupe._store.view.frozen), book.dedupe.status()["runs"]))
+
+        return merge(runs, path, keys, pause)
+
+    monkeypatch.setattr(dedupe_run, "_SLICE_ROWS", 8)
+    monkeypatch.setattr(dedupe_store, "merge_runs", slow_merge)
+    for n in range(32):
+        book.add([f"id-{n}-{m}" for m in range(3)])
+        book.dedupe.flush()
+        assert n == 31 or book.dedupe._store.wait_until_flushed(10)
+    assert entered.wait(10)
+    for n in (32, 33):
+        book.add([f"id-{n}-{m}" for m in range(3)])
+        book.dedupe.flush()
+    resume.set()
+    assert book.dedupe._store.wait_until_flushed(10)
+    book.dedupe.close()
+    assert waiting[:2] == [(1, 33), (0, 34)], "one more run after each piece, while the merge has none to show yet"
+    assert len(waiting) >= 12
+    assert book.dedupe.status()["runs"] == 3
+    book.dedupe = book.open()
+    for n in range(34):
+        claim = book.claim([f"id-{n}-{m}" for m in range(3)])
+        assert claim.duplicates == {m: first(3 * n + m + 1) for m in range(3)}
+
+
+def test_nothing_is_left_behind_by_failed_tries(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While writing or registering fails, each try leaves at most one file, and the first success removes it."""
+    monkeypatch.setattr(dedupe_store, "_RETRY_S", 0.02)
+    failing = ""
+
+    def fail(operation: str, path: Path | None, _fd: int) -> None:
+        if operation == failing and threading.current_thread().name == "dedupe":
+            raise OSError(5, "input/output error")
+
+    durable.set_observer(fail)
+    for number, failing in enumerate(("write", "sync_file", "rename")):
+        book.add([f"id-{number}"])
+        book.dedupe.flush()
+        for _ in range(3):
+            _wait_for_failure(book)
+        assert len(list((book.directory / "dedupe").glob("*.run"))) <= number + 1, failing
+        failing = ""
+        assert book.dedupe._store.wait_until_flushed(10)
+        assert len(list((book.directory / "dedupe").glob("*.run"))) == number + 1
+    book.crash()
+    assert book.claim([f"id-{n}" for n in range(3)]).duplicates == {n: first(n + 1) for n in range(3)}
+
+
+def _wait_for_failure(book: Book) -> None:
+    store = book.dedupe._store
+    store.failure = None
+    deadline = time.monotonic() + 10
+    while store.failure is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_stop_at_every_durable_step_of_flush_and_merge(tmp_path: Path, keys: KeyStore) -> None:
