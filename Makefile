@@ -44,9 +44,9 @@ format: $(VENV)/.dev ## put the code in its standard form
 	@$(BIN)/ruff check --fix src tests bench tools examples
 	@$(BIN)/ruff format src tests bench tools examples
 
-bench: $(VENV)/.dev ## print the table of speeds, each beside the machine's own limit
-	@tools/install-test-parts wrk
-	@$(BIN)/python -m bench
+bench: $(VENV)/.dev ## print the table of speeds, beside peers and the machine's own limits; ARGUMENTS=--full takes an hour or two
+	@tools/install-test-parts
+	@$(BIN)/python -m bench $(ARGUMENTS)
 
 docs: $(VENV)/.dev ## regenerate the reference pages (settings, verbs, metrics, endpoints)
 	@$(BIN)/python -m tools.reference

@@ -29,6 +29,14 @@ _CONFIGURATION = """
 """
 
 
+def version() -> str:
+    """As the binary says it; empty without one."""
+    binary = os.environ.get("FLUENT_BIT")
+    if not binary:
+        return ""
+    return subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0].split()[-1]
+
+
 def rate(directory: Path, body: bytes, seconds: float) -> float | None:
     """Requests per second, or None when no binary is named."""
     binary = os.environ.get("FLUENT_BIT")

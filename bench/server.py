@@ -13,17 +13,31 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from support.server import ADMIN_KEY, Server, free_port, wait_for
 
-__all__ = ["HEADERS", "Server", "accepted", "cpu_s", "free_port", "memory_mib", "processes", "running", "wait_for", "wait_for_port"]
+__all__ = [
+    "HEADERS",
+    "Server",
+    "accepted",
+    "cpu_s",
+    "free_port",
+    "intake_pids",
+    "memory_mib",
+    "new_key",
+    "processes",
+    "running",
+    "size_of",
+    "total_memory_mib",
+    "wait_for",
+    "wait_for_port",
+]
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/x-ndjson"}
 _TICKS = os.sysconf("SC_CLK_TCK")
-ROLES = ("supervisor", "intake", "api", "sealer", "archiver", "dispatcher")
 
 
 @contextmanager
 def running(directory: Path, configuration: str = "") -> Iterator[Server]:
     """A server of its own in ``directory``."""
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     server = Server(directory, configuration)
     try:
         yield server.start()
@@ -41,10 +55,16 @@ def processes(server: Server) -> dict[str, int]:
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
-            continue
+            continue  # it has ended meanwhile
         if b"tallystick.pipeline.role" in words and str(server.process.pid).encode() in words:
-            found[words[words.index(b"tallystick.pipeline.role") + 1].decode()] = int(entry.name)
+            role = words[words.index(b"tallystick.pipeline.role") + 1].decode()
+            found[role if role not in found else f"{role}-{entry.name}"] = int(entry.name)
     return found
+
+
+def intake_pids(server: Server) -> list[int]:
+    """The process that writes, and its workers where there are any."""
+    return [pid for role, pid in processes(server).items() if role.startswith(("intake", "worker"))]
 
 
 def cpu_s(pid: int) -> float:
@@ -59,6 +79,28 @@ def memory_mib(pid: int) -> float:
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def total_memory_mib(server: Server) -> float:
+    """Of all processes together; 0 while they start or end."""
+    try:
+        return sum(map(memory_mib, processes(server).values()))
+    except OSError:
+        return 0.0
+
+
+def new_key(server: Server, tenant: str) -> dict[str, str]:
+    """Headers with a fresh key bound to one tenant."""
+    answer = server.http.post(
+        "/v1/keys", json={"owner": tenant, "purpose": "bench", "tenants": [tenant], "permissions": ["ingest"]}
+    )
+    assert answer.status_code in (200, 201), answer.text
+    return {**HEADERS, "Authorization": f"Bearer {answer.json()['secret']}"}
+
+
+def size_of(path: Path) -> int:
+    """Bytes of all files below ``path``, as their lengths say."""
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
 def accepted(server: Server, tenant: str = "default") -> int:
