@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from tallystick.api.audit import Auditor
 from tallystick.api.caller import Caller
 from tallystick.api.door import InnerDoor
+from tallystick.api.log_reads import LogReads
 from tallystick.api.tail import TailHub
 from tallystick.api.work import BoundedPool
 from tallystick.archive.quarantine import Quarantine
@@ -53,10 +54,12 @@ class ApiDeps:
     exports: BoundedPool = field(default_factory=lambda: BoundedPool("export", threads=2, queue=16))
     open_exports: int = 0
     auditor: Auditor = field(init=False)
+    log_reads: LogReads = field(init=False)
     logins: LoginGuard = field(init=False)
 
     def __post_init__(self) -> None:
         self.auditor = Auditor(self.door)
+        self.log_reads = LogReads(self.auditor, self.config.log.read_record_interval.seconds)
         self.logins = LoginGuard(
             self.config.limits.failed_logins, "api", lambda event: self.door.append_events(SERVER_TENANT, [event])
         )

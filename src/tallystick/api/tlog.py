@@ -16,6 +16,7 @@ from litestar.params import PathParameter
 
 from tallystick.api.caller import Caller, no_such, require, require_server_wide
 from tallystick.api.deps import ApiDeps, DepsDep
+from tallystick.api.params import request_id_of
 from tallystick.errors import NotFoundError
 from tallystick.evidence.account import AccountLog
 from tallystick.evidence.origin import ROOT, account_origin, event_origin, root_origin, tree_name
@@ -119,8 +120,11 @@ async def _tile(request: Request[Any, Any, Any], deps: ApiDeps, handle: str, nam
         head = deps.heads.head(log.origin)
     if head is None or tile.width > tile_width(tile.level, tile.number, head.size):
         raise NotFoundError("the log has no such tile yet")
-    if tile.level is None and log.handle == ROOT:
-        require_server_wide(request.scope["state"]["caller"], "read")
+    if tile.level is None:
+        caller: Caller = request.scope["state"]["caller"]
+        if log.handle == ROOT:
+            require_server_wide(caller, "read")
+        await deps.log_reads.note(caller, log.origin, log.tenant, tile.number * TILE_WIDTH, request_id_of(request))
     size = head.size
     body = await deps.reads.run(lambda: _read(deps, log, tile, size))
     return Response(body, media_type="application/octet-stream", headers={"cache-control": _IMMUTABLE})

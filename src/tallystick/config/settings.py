@@ -242,6 +242,9 @@ class LogSettings(Settings, frozen=True):
     """`[log]`"""
 
     public: Annotated[bool, Meta(description="Serve checkpoints and hash tiles without a key. Entries always need one.")] = False
+    read_record_interval: Annotated[
+        Duration, Meta(description="How long one `tallystick.log.read` record stands for its reader's further reads of that log.")
+    ] = field(default_factory=lambda: Duration("1m"))
 
 
 class ConsoleSettings(Settings, frozen=True):

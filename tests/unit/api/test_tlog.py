@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -79,3 +80,30 @@ async def test_the_root_logs_entries_are_not_for_one_tenants_key(rig: Rig) -> No
     async with rig.client(rig.key("read", "verify", tenants=["acme"])) as client:
         assert (await client.get("/log/root/checkpoint")).status_code == 200
         assert (await client.get("/log/root/tile/entries/000.p/1")).status_code == 403
+
+
+async def test_reading_entries_is_on_record_once_an_interval(rig: Rig) -> None:
+    """The first bundle of a reader is recorded in the log that it reads; the next ones are what the record announced; hashes are none."""
+    await rig.send("acme", [event(number) for number in range(3)])
+    tenant = rig.deps.tenants.get("acme")
+    assert tenant is not None
+
+    async def recorded(name: str) -> list[dict[str, Any]]:
+        async with rig.client() as client:
+            found = await client.get("/v1/events", params={"query": "action:tallystick.log.read", "tenant": name})
+        return list(found.json()["events"])
+
+    async with rig.client() as client:
+        await client.get(f"/log/{tenant.handle}/tile/0/000.p/3")
+        assert await recorded("acme") == []
+        for _ in range(3):
+            assert (await client.get(f"/log/{tenant.handle}/tile/entries/000.p/3")).status_code == 200
+        (line,) = await recorded("acme")
+        assert line["targets"] == [{"type": "log", "id": event_origin("audit.example.com", tenant.handle)}]
+        assert line["metadata"]["first_index"] == 0
+        assert (await client.get("/log/root/tile/entries/000.p/1")).status_code == 200
+        assert len(await recorded("_tallystick")) == 1
+    rig.deps.log_reads._recorded.clear()
+    async with rig.client() as client:
+        await client.get(f"/log/{tenant.handle}/tile/entries/000.p/3")
+    assert len(await recorded("acme")) == 2
