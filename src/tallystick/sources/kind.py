@@ -31,6 +31,7 @@ KINDS: dict[str, str] = {
     "forward": "tallystick.sources.forward",
     "hec": "tallystick.sources.hec",
     "audit": "tallystick.sources.audit",
+    "file": "tallystick.sources.file",
     "http": "tallystick.sources.http",
     "kubernetes": "tallystick.sources.kubernetes",
     "kafka": "tallystick.sources.kafka[kafka]",
