@@ -10,21 +10,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2_grpc import LogsServiceStub
 
+from support.certificates import Authority
 from support.ledger import OURS
 from support.otlp import log_record, log_request, numbered
 from support.server import ADMIN_KEY, Server, free_port, wait_for
@@ -154,12 +150,12 @@ def test_an_address_in_use_is_told_and_tried_again(make_server: Callable[[str], 
 def test_tls_with_client_certificates(make_server: Callable[[str], Server], tmp_path: Path) -> None:
     """A client with a certificate of the CA gets in with its key; without one, or in clear, it gets no connection."""
     authority = Authority(tmp_path)
-    cert, key = authority.issue("localhost")
-    tls = f'tls = {{ cert = "{cert}", key = "{key}", client_ca = "{authority.path}" }}'
+    own = authority.issue("localhost", "localhost")
+    tls = f'tls = {{ cert = "{own.cert}", key = "{own.key}", client_ca = "{authority.path}" }}'
     site = Site(make_server, tls)
     root = authority.path.read_bytes()
-    client_cert, client_key = authority.issue("client")
-    mutual = grpc.ssl_channel_credentials(root, client_key.read_bytes(), client_cert.read_bytes())
+    theirs = authority.issue("client")
+    mutual = grpc.ssl_channel_credentials(root, theirs.key.read_bytes(), theirs.cert.read_bytes())
     with grpc.secure_channel(f"localhost:{site.port}", mutual) as channel:
         assert LogsServiceStub(channel).Export(numbered(0, 2), metadata=KEY, timeout=10) == ExportLogsServiceResponse()
     with grpc.secure_channel(f"localhost:{site.port}", grpc.ssl_channel_credentials(root)) as channel:
@@ -168,40 +164,3 @@ def test_tls_with_client_certificates(make_server: Callable[[str], Server], tmp_
     assert failure(lambda: site.stub.Export(numbered(0, 1), metadata=KEY, timeout=10)).code() is grpc.StatusCode.UNAVAILABLE
     site.channel.close()
     assert len(site.bodies()) == 2
-
-
-class Authority:
-    """A CA of its own, with its certificate at ``path``."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests")])
-        self.path = directory / "ca.pem"
-        self.path.write_bytes(self._sign(self._name, self._key, is_ca=True))
-
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of one host or client."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        paths = self._directory / f"{name}.pem", self._directory / f"{name}.key"
-        paths[0].write_bytes(self._sign(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key))
-        paths[1].write_bytes(
-            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        )
-        return paths
-
-    def _sign(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *, is_ca: bool = False) -> bytes:
-        now = datetime.now(UTC)
-        host = subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(str(host))]), critical=False)
-        )
-        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
