@@ -215,13 +215,14 @@ class Decoded:
     """What a source's own decoder made of what it received.
 
     ``events``, ``contents`` and ``lines`` are parallel: ``contents`` are the records as sent (what repeats are compared by),
-    ``lines`` their places, from 1. Events have no tenant.
+    ``lines`` their places, from 1. Events have no tenant. ``said``: as in `event.codec.ReadBatch`, where it is known.
     """
 
     events: list[Event] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    said: list[bytes] = field(default_factory=list)
 
     @property
     def records(self) -> Sequence[bytes]:

@@ -83,7 +83,7 @@ def find_fault(text: bytes, depth_max: int) -> str | None:
             return "number_invalid"
         if not is_shallow(bare, depth_max):
             return "depth_exceeded"
-    if b"\\u0000" in text and _NUL.search(text):
+    if has_nul(text):
         return "string_invalid"
     try:
         if _encode(_decode(text)) != text:
@@ -107,6 +107,11 @@ def require_strict(text: bytes, depth_max: int, *, locate: bool = True) -> None:
     if locate:
         check_strict(text, depth_max)
     raise EventInvalidError(_MESSAGES[code], code=code)
+
+
+def has_nul(text: bytes) -> bool:
+    """Whether a string in JSON ``text`` holds NUL (written as an escape, the one way there is)."""
+    return b"\\u0000" in text and _NUL.search(text) is not None
 
 
 def openings(text: bytes) -> int:

@@ -32,10 +32,9 @@ from tallystick.protocols.otlp import (
     LogRecord,
     Origin,
     json_request,
-    plain_double,
     shared_part,
-    too_deep,
 )
+from tallystick.protocols.otlp_values import plain_double, too_deep
 from tallystick.protocols.otlp_wire import PART_BYTES, OtlpInvalidError, TooManyRecordsError
 
 JSON_DEPTH_MAX = 500

@@ -173,6 +173,7 @@ class IntakeService:
         self.size(draft, size)
         found = await self.work(draft, decode)
         draft.events, draft.contents, draft.records, draft.lines = found.events, found.contents, found.records, found.lines
+        draft.said = found.said
         for fault in found.faults:
             error = EventInvalidError(fault.message, line=fault.line, code=fault.code)
             draft.bad.append(Bad(fault.line, error, fault.record))

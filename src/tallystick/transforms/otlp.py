@@ -13,10 +13,10 @@ request are two events: the second one's id ends in `.2`. A record without any t
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import repeat
 from typing import Any, overload
 
@@ -25,6 +25,7 @@ from msgspec import UNSET, Raw
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
+from tallystick.event.strict import has_nul
 from tallystick.plugin import Carrier, Decoded, Fault
 from tallystick.protocols.otlp import LogGroup, LogRecord
 from tallystick.protocols.otlp_json import decode_json
@@ -35,9 +36,11 @@ from tallystick.transforms.mapping import MapOptions, MapResult, Problem
 DEPTH_AROUND = 3
 """Levels of an event around the value of an attribute: the event, `metadata`, `attributes`."""
 _REPLAYED_MAX = 1_000
-_NUL = b"\\u0000"
+_ID_BYTES = 16
+_NUL_FAULT = EventInvalidError("the record has a text with a NUL in it", code="string_invalid")
 
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 class OtlpMapping:
@@ -107,32 +110,38 @@ class _Requests(Sequence[bytes]):
 
 def _map_group(found: OtlpDecoded, group: LogGroup, peer: str) -> None:
     """Events and faults of one group, at the end of ``found``."""
-    origin = group.origin
+    origin, records = group.origin, group.records
     tail = _encode({name: part for name, part in (("resource", origin.resource), ("scope", origin.scope)) if part})[1:]
     emitter = envelope.emitter(origin.resource.get("attributes") or {}, peer)
-    sha256, digest = hashlib.sha256, origin.digest
-    for line, (record, encoded) in enumerate(zip(group.records, group.encoded, strict=True), found.count + 1):
-        try:
-            if isinstance(record, EventInvalidError):
-                raise record
-            event = _event(record, emitter, tail)
-        except EventInvalidError as error:
-            found.faults.append(Fault(line, error.code, error.message, group.as_request(encoded)))
-            continue
+    faults = {place: record for place, record in enumerate(records) if isinstance(record, EventInvalidError)}
+    places = [place for place in range(len(records)) if place not in faults] if faults else range(len(records))
+    events = [_event(records[place], emitter, tail) for place in places]  # type: ignore[arg-type]
+    lines = _encode_lines(events)
+    said = lines[:-1].split(b"\n")
+    if b"\\" in lines and has_nul(lines):
+        good = [number for number, line in enumerate(said) if not has_nul(line)]
+        faults |= {place: _NUL_FAULT for number, place in enumerate(places) if has_nul(said[number])}
+        places, events, said = [places[n] for n in good], [events[n] for n in good], [said[n] for n in good]
+    begun, encoded = blake2b(origin.digest, digest_size=_ID_BYTES).copy, group.encoded
+    for place, event in zip(places, events, strict=True):
         if event.id is UNSET and event.occurred_at is not UNSET:
-            event.id = "otlp." + sha256(digest + encoded).hexdigest()[:32]
-        found.events.append(event)
-        found.contents.append(encoded)
-        found.requests.append(group.as_request)
-        found.lines.append(line)
-    found.count += len(group.encoded)
+            digest = begun()
+            digest.update(encoded[place])
+            event.id = "otlp." + digest.hexdigest()
+    found.events += events
+    found.said += said if events else []
+    found.contents += [encoded[place] for place in places]
+    found.requests += repeat(group.as_request, len(events))
+    found.lines += [found.count + 1 + place for place in places]
+    found.faults += [
+        Fault(found.count + 1 + place, error.code, error.message, group.as_request(encoded[place]))
+        for place, error in sorted(faults.items())
+    ]
+    found.count += len(records)
 
 
 def _event(record: LogRecord, emitter: tuple[str, str], tail: bytes) -> Event:
-    """The event of one record. ``tail``: the end of its metadata, which it shares with its group, from the opening brace on.
-
-    Raises EventInvalidError for a text that no event may hold.
-    """
+    """The event of one record. ``tail``: the end of its metadata, which it shares with its group, from the opening brace on."""
     attributes = record.attributes
     metadata: dict[str, Any] = {} if record.body is None else {"body": record.body}
     event = Event(
@@ -141,25 +150,22 @@ def _event(record: LogRecord, emitter: tuple[str, str], tail: bytes) -> Event:
         action=envelope.action(record, metadata),
         severity=envelope.severity(record, metadata),
         actor=envelope.actor(attributes, emitter),
+        targets=envelope.targets(attributes) if "audit.target.id" in attributes else UNSET,
         outcome=envelope.outcome(attributes),
         context=envelope.context(record),
     )
-    if "audit.target.id" in attributes:
-        event.targets = envelope.targets(attributes)
     if attributes:
         metadata["attributes"] = attributes
     if record.dropped:
         metadata["dropped_attributes_count"] = record.dropped
     if record.flags:
         metadata["flags"] = record.flags
-    text = _encode(metadata)
-    if metadata and len(tail) > 1:
-        text = text[:-1] + b"," + tail
-    elif not metadata:
-        text = b"{" + tail
-    if _NUL in text:
-        raise EventInvalidError("the record has a text with a NUL in it", code="string_invalid")
-    event.metadata = Raw(text)
+    if not metadata:
+        event.metadata = Raw(b"{" + tail)
+    elif len(tail) > 1:
+        event.metadata = Raw(_encode(metadata)[:-1] + b"," + tail)
+    else:
+        event.metadata = Raw(_encode(metadata))
     return event
 
 

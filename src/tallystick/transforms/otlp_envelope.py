@@ -13,7 +13,7 @@
   `http.request.id`, `request.id`; the record's trace and span |
 
 Each function takes out of ``attributes`` what it moved as it is, so that it is not kept twice, and puts into ``metadata``
-what would else be lost. A value of another type than text, and a text with NUL, stays where it is.
+what would else be lost. A value of another type than text stays where it is.
 """
 
 from __future__ import annotations
@@ -38,6 +38,10 @@ _ACTOR_TYPES: dict[str, ActorType] = {name: name for name in ("user", "service",
 _OUTCOMES: dict[str, OutcomeName] = {name: name for name in ("success", "failure", "denied", "unknown")}
 _USERS = ("enduser.id", "user.id", "user.name")
 _ADDRESSES = ("client.address", "source.address", "audit.source.id")
+_REQUESTS = ("http.request.id", "request.id")
+_NO_CONTEXT = Context()
+_DIGITS = 10
+"""Of the nanoseconds in a time of one second."""
 _ZERO_TRACE, _ZERO_SPAN = "0" * 32, "0" * 16
 
 Attributes = dict[str, Any]
@@ -55,20 +59,23 @@ def own_id(attributes: Attributes) -> str | UnsetType:
 
 def time(record: LogRecord, metadata: dict[str, Any]) -> str | UnsetType:
     """The time in microseconds; ``metadata`` keeps nanoseconds, and the time of observation."""
-    claimed, observed = record.time_ns, record.observed_ns
-    if observed:
-        metadata["observed_time_unix_nano"] = str(observed)
-    if claimed % 1_000:
-        metadata["time_unix_nano"] = str(claimed)
-    if not (claimed or observed):
+    claimed = ""
+    if record.observed_ns:
+        claimed = metadata["observed_time_unix_nano"] = str(record.observed_ns)
+    if record.time_ns:
+        claimed = str(record.time_ns)
+        if not claimed.endswith("000"):
+            metadata["time_unix_nano"] = claimed
+    if not claimed:
         return UNSET
-    second, rest = divmod(claimed or observed, 1_000_000_000)
-    return f"{_second(second)}.{rest // 1_000:06d}Z"
+    if len(claimed) < _DIGITS:
+        claimed = claimed.zfill(_DIGITS)
+    return f"{_second(claimed[:-9])}.{claimed[-9:-3]}Z"
 
 
 @lru_cache(maxsize=1024)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(second: str) -> str:
+    return datetime.fromtimestamp(int(second), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def action(record: LogRecord, metadata: dict[str, Any]) -> str:
@@ -107,7 +114,7 @@ def emitter(resource: Attributes, peer: str) -> tuple[str, str]:
     """Type and id of the actor of records that name none."""
     for name, kind in (("service.name", "service"), ("host.name", "system")):
         given = resource.get(name)
-        if type(given) is str and given and "\0" not in given:
+        if type(given) is str and given:
             return kind, given
     return "system", peer or "unknown"
 
@@ -147,8 +154,8 @@ def targets(attributes: Attributes) -> list[Target] | UnsetType:
     return [Target(type=_take(attributes, "audit.target.type") or "resource", id=given)]
 
 
-def outcome(attributes: Attributes) -> OutcomeName | UnsetType:
-    """Success, failure, denied or unknown; other words stay where they are."""
+def outcome(attributes: Attributes) -> OutcomeName:
+    """Success, failure or denied, else unknown; other words stay where they are."""
     for name in ("audit.outcome", "event.outcome"):
         given = attributes.get(name)
         if given is not None:
@@ -156,48 +163,42 @@ def outcome(attributes: Attributes) -> OutcomeName | UnsetType:
             if known is not None:
                 del attributes[name]
                 return known
-    return UNSET
+    return "unknown"
 
 
 def context(record: LogRecord) -> Context | UnsetType:
     """Where the request came from, and which trace it belongs to."""
     attributes = record.attributes
-    found: dict[str, str] = {}
+    found = Context()
     for name in _ADDRESSES:
         if name in attributes:
             address = attributes[name]
             if type(address) is str and _is_ip(address):
                 del attributes[name]
-                found["ip"] = address
+                found.ip = address
                 break
     if "user_agent.original" in attributes:
-        _move(attributes, "user_agent.original", found, "user_agent")
+        found.user_agent = _take(attributes, "user_agent.original") or UNSET
     if "session.id" in attributes:
-        _move(attributes, "session.id", found, "session_id")
-    if "http.request.id" in attributes:
-        _move(attributes, "http.request.id", found, "request_id")
-    elif "request.id" in attributes:
-        _move(attributes, "request.id", found, "request_id")
+        found.session_id = _take(attributes, "session.id") or UNSET
+    for name in _REQUESTS:
+        if name in attributes:
+            found.request_id = _take(attributes, name) or UNSET
+            break
     if record.trace_id and record.trace_id != _ZERO_TRACE:
-        found["trace_id"] = record.trace_id
+        found.trace_id = record.trace_id
     if record.span_id and record.span_id != _ZERO_SPAN:
-        found["span_id"] = record.span_id
-    return Context(**found) if found else UNSET
+        found.span_id = record.span_id
+    return UNSET if found == _NO_CONTEXT else found
 
 
 def _take(attributes: Attributes, name: str) -> str | None:
-    """The text of that name, taken out; None, and nothing taken, when it is not there, empty or no text that can move."""
+    """The text of that name, taken out; None, and nothing taken, when it is not there, empty or no text."""
     given = attributes.get(name)
-    if type(given) is str and given and "\0" not in given:
+    if type(given) is str and given:
         del attributes[name]
         return given
     return None
-
-
-def _move(attributes: Attributes, name: str, found: dict[str, str], member: str) -> None:
-    given = _take(attributes, name)
-    if given is not None:
-        found[member] = given
 
 
 def _is_ip(text: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf import json_format
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -16,6 +17,7 @@ from support.otlp import TIME_NS, any_value, log_record, log_request, numbered
 from tallystick.errors import EventInvalidError
 from tallystick.protocols.otlp import LogGroup, LogRecord, decode_protobuf
 from tallystick.protocols.otlp_json import decode_json
+from tallystick.protocols.otlp_values import AttributeReader, _short, plain
 from tallystick.protocols.otlp_wire import PART_BYTES, OtlpInvalidError, TooManyRecordsError, encode_field
 
 DEPTH, MANY = 29, 100_000
@@ -268,6 +270,35 @@ def test_a_large_body_that_is_cut_or_odd_is_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(OtlpInvalidError):
             protobuf(body)
+
+
+_pairs = st.builds(
+    lambda key, value: KeyValue(key=key, value=any_value(value)).SerializeToString(),
+    st.text(max_size=9),
+    st.text(max_size=9) | st.floats() | st.integers(-9, 9),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40) | _pairs, st.data())
+def test_short_attributes_are_read_as_the_library_reads_them(pair: bytes, data: st.DataObject) -> None:
+    """Whole, damaged or no attribute at all: whatever the quick way reads, the library reads the same, with nothing beside it."""
+    damaged = bytearray(pair)
+    if data.draw(st.booleans()) and pair:
+        damaged[data.draw(st.integers(0, len(pair) - 1))] = data.draw(st.integers(0, 255))
+    found = _short(bytes(damaged))
+    if found is not None:
+        message = KeyValue.FromString(bytes(damaged))
+        assert found == (message.key, plain(message.value, DEPTH))
+        assert len(UnknownFieldSet(message)) == len(UnknownFieldSet(message.value)) == 0
+
+
+def test_what_is_known_of_attributes_is_bounded() -> None:
+    """Many different ones do not stay; what is read is the same before and after."""
+    first = protobuf(numbered(0, 3))
+    protobuf(log_request(*(log_record(None, {f"key {number}": 1, "n": number}) for number in range(10_000))))
+    assert len(AttributeReader(DEPTH).known) <= 8_192
+    assert protobuf(numbered(0, 3))[0].records == first[0].records
 
 
 _texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)

@@ -51,6 +51,7 @@ def test_a_plain_record_keeps_all_it_has() -> None:
         "action": "otlp.record",
         "severity": 3,
         "actor": {"type": "service", "id": "shop"},
+        "outcome": "unknown",
         "context": {"trace_id": "01" * 16, "span_id": "02" * 8},
         "metadata": {
             "body": {"said": ["a", 1]},
@@ -191,6 +192,7 @@ def test_a_text_with_nul_is_its_records_fault() -> None:
         assert [(fault.line, fault.code) for fault in found.faults] == [(2, "string_invalid")]
         assert found.lines == [1]
     assert len(read(log_record("a"), log_record("b"), resource={"service.name": "x\0"}).faults) == 2
+    assert event("what JSON writes as \\u0000", {"path": "C:\\u0000"})["metadata"]["body"].endswith("\\u0000")
 
 
 def test_a_fault_has_its_record_as_a_request_that_can_be_mapped_again() -> None:
@@ -208,7 +210,7 @@ def test_every_event_has_a_canonical_line() -> None:
     """Lines of a thousand ordinary records are valid and read back as they are."""
     found = MAPPING.map_groups(decode_protobuf(numbered(0, 1000).SerializeToString(), 29, 1000))
     stamp = Stamp("acme", "2024-04-25T10:41:00.000000Z", Source(name="otlp", type="otlp"), mapping="otlp")
-    lines = encode_lines(found.events, stamp)
+    lines = encode_lines(found.events, stamp, said=found.said)
     decoder = msgspec.json.Decoder(Event)
     assert [msgspec.json.encode(decoder.decode(line)) for line in lines] == lines
     assert len(set(found.contents)) == len({made.id for made in found.events}) == 1000
