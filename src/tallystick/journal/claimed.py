@@ -20,7 +20,8 @@ from tallystick.journal.dedupe_digest import DIGEST_BYTES, encode_section
 from tallystick.journal.entries import AccountEntry, Append, TenantBatch, TenantCommitted
 from tallystick.journal.frame import Frame, FrameType
 from tallystick.journal.group import Part
-from tallystick.journal.packed import LeafHashes, PackedBatch
+from tallystick.journal.packed import HASH_BYTES, PackedBatch
+from tallystick.journal.pieces import Pieces
 
 _ID_DECIDES = bytes(DIGEST_BYTES)
 
@@ -83,7 +84,7 @@ def prepare_events(batch: TenantBatch | PackedBatch, claim: Claim) -> Claimed:
 def _prepare_packed(batch: PackedBatch, claim: Claim) -> Claimed:
     """As it came when all is new; else what is new of it, packed again with the commit."""
     new = claim.new
-    hashes = LeafHashes(batch.leaf_hashes)
+    hashes = Pieces(batch.leaf_hashes, HASH_BYTES)
     if len(new) == batch.count:
         return Claimed(claim, hashes, Part(FrameType.EVENTS, batch.handle, [], batch.count, payload=batch.payload))
     if not new:

@@ -64,12 +64,16 @@ class First:
 
 @dataclass(slots=True)
 class Claim:
-    """One batch's ids, told apart; positions count from 0 in the batch. Those in ``new`` are held until commit or release."""
+    """One batch's ids, told apart; positions count from 0 in the batch. Those in ``new`` are held until commit or release.
+
+    ``sent``: how many of the ids are their senders' (`count_sent`).
+    """
 
     handle: str
     id_digests: Sequence[bytes | None]
     content_digests: Sequence[bytes | None]
-    prefix: bytes = b""
+    prefix: bytes
+    sent: int
     new: list[int] = field(default_factory=list)
     duplicates: dict[int, First] = field(default_factory=dict)
     repeats: dict[int, int] = field(default_factory=dict)
@@ -78,7 +82,9 @@ class Claim:
 
     def columns(self) -> tuple[Sequence[int], Sequence[bytes], Sequence[bytes]]:
         """Of the new events with an id of their sender: places among the new ones, id digests, content digests."""
-        if len(self.new) == len(self.id_digests) and None not in self.id_digests:
+        if not self.sent:
+            return (), (), ()
+        if len(self.new) == len(self.id_digests) == self.sent:
             return range(len(self.new)), self.id_digests, self.content_digests  # type: ignore[return-value]
         if self.id_digests.count(None) == len(self.id_digests):
             return (), (), ()
@@ -90,6 +96,11 @@ class Claim:
                 ids.append(digest)
                 contents.append(content)
         return places, ids, contents
+
+
+def count_sent(id_digests: Sequence[bytes | None]) -> int:
+    """How many there are."""
+    return len([digest for digest in id_digests if digest is not None])
 
 
 def dedupe_section(claim: Claim) -> bytes:
@@ -136,8 +147,8 @@ class Dedupe:
             raise OverloadedError(self._store.failure or "the dedupe index is being written", retry_after_s=2)
         if made_prefix:
             prefix = self.digester.prefix(handle, made_prefix)
-        claim = Claim(handle, id_digests, content_digests, prefix)
         ids = [digest for digest in id_digests if digest is not None]
+        claim = Claim(handle, id_digests, content_digests, prefix, len(ids))
         distinct = set(ids)
         if not self._claimed.isdisjoint(distinct):
             claim.in_flight = [position for position, digest in enumerate(id_digests) if digest in self._claimed]

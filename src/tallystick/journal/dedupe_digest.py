@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from tallystick.errors import IntegrityError
+from tallystick.journal.pieces import Pieces, joined
 
 DIGEST_BYTES = 16
 _COUNTER_MASK = 0xFF_FFFF
@@ -111,11 +112,17 @@ def encode_section(prefix: bytes, count: int, positions: Sequence[int], ids: Seq
         bits = sum(1 << (count - 1 - position) for position in positions)
         padding = -count % 8
         bit_map = (bits << padding).to_bytes((count + padding) // 8, "big")
-    return b"".join((bytes([flags]), prefix, bit_map, *ids, *contents))
+    return b"".join((bytes([flags]), prefix, bit_map, joined(ids), joined(contents)))
 
 
 def decode_section(section: bytes, count: int) -> Section:
     """The inverse of `encode_section`. Raises IntegrityError for bytes that are no section of ``count`` lines."""
+    prefix, positions, ids, contents = open_section(section, count)
+    return Section(prefix, positions, list(ids), list(contents))
+
+
+def open_section(section: bytes, count: int) -> tuple[bytes, Sequence[int], Pieces, Pieces]:
+    """As `decode_section`, with ids and contents as they lie there."""
     if not section:
         raise IntegrityError("a frame of events has no dedupe section")
     flags, at = section[0], 1
@@ -132,8 +139,4 @@ def decode_section(section: bytes, count: int) -> Section:
     middle, end = at + DIGEST_BYTES * len(positions), at + 2 * DIGEST_BYTES * len(positions)
     if end != len(section) or flags > 7:
         raise IntegrityError(f"a dedupe section of {count} lines has {len(section)} bytes instead of {end}")
-    return Section(prefix, positions, _split(section[at:middle]), _split(section[middle:]))
-
-
-def _split(data: bytes) -> list[bytes]:
-    return [data[at : at + DIGEST_BYTES] for at in range(0, len(data), DIGEST_BYTES)]
+    return prefix, positions, Pieces(section[at:middle], DIGEST_BYTES), Pieces(section[middle:], DIGEST_BYTES)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from tallystick.journal.dedupe_run import Entry
+from tallystick.journal.pieces import joined
 
 
 class MemoryTable:
@@ -38,10 +41,10 @@ class MemoryTable:
         """Put in ids that are not there yet, with their columns in the same order."""
         start = len(self.rows)
         self.rows.update(zip(ids, range(start, start + len(ids)), strict=True))
-        self.contents += b"".join(contents)
-        self.seqs.extend(seqs)
-        self.indexes.extend(indexes)
-        self.leaf_hashes += b"".join(leaf_hashes)
+        self.contents += joined(contents)
+        _extend(self.seqs, seqs)
+        _extend(self.indexes, indexes)
+        self.leaf_hashes += joined(leaf_hashes)
 
     def count(self, first_seq: int, events: int) -> None:
         """Take note that ``events`` events from ``first_seq`` on are represented here."""
@@ -56,3 +59,11 @@ class MemoryTable:
             return None
         content = bytes(self.contents[16 * row : 16 * row + 16])
         return Entry(content, self.seqs[row], self.indexes[row], bytes(self.leaf_hashes[32 * row : 32 * row + 32]))
+
+
+def _extend(column: array[int], numbers: Iterable[int]) -> None:
+    """Consecutive numbers, which is what a batch has, without an object for each."""
+    if isinstance(numbers, range):
+        column.frombytes(np.arange(numbers.start, numbers.stop, dtype=np.uint64).tobytes())
+    else:
+        column.extend(numbers)

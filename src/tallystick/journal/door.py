@@ -14,7 +14,7 @@ from socket import socket
 
 from tallystick.errors import DiskFullError, IntegrityError, NotAcceptingError
 from tallystick.journal.entries import Append, Appender, Committed, QuarantinedRecord, TenantCommitted
-from tallystick.journal.packed import LeafHashes
+from tallystick.journal.pieces import Pieces, joined
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.wire import (
@@ -188,5 +188,5 @@ def _append_of(call: AppendCall) -> Append:
 def _batch_answer(done: TenantCommitted) -> CommittedBatch:
     """Without leaf hashes where they are those of the batch as it came: nothing of it repeats or conflicts."""
     hashes = done.leaf_hashes
-    own = None if isinstance(hashes, LeafHashes) else b"".join(hashes)
+    own = None if isinstance(hashes, Pieces) else joined(hashes)
     return CommittedBatch([list(pair) for pair in done.ranges], done.accepted, done.duplicates, list(done.repeated), own)

@@ -8,49 +8,21 @@ compresses them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final, overload
+from typing import Final
 
 import msgspec
 import zstandard
 
 from tallystick.errors import IntegrityError
-from tallystick.journal.dedupe import Claim, Digester, dedupe_section
-from tallystick.journal.dedupe_digest import decode_section
+from tallystick.journal.dedupe import Claim, Digester, count_sent, dedupe_section
+from tallystick.journal.dedupe_digest import open_section
 from tallystick.journal.entries import TenantBatch
 from tallystick.journal.frame import events_payload, split_payload
 from tallystick.journal.group import compress_lines
 
 HASH_BYTES: Final = 32
-
-
-class LeafHashes(Sequence[bytes]):
-    """Leaf hashes joined to one string of bytes; reads like a list of 32 bytes each."""
-
-    __slots__ = ("joined",)
-
-    def __init__(self, joined: bytes) -> None:
-        self.joined = joined
-
-    def __len__(self) -> int:
-        return len(self.joined) // HASH_BYTES
-
-    @overload
-    def __getitem__(self, at: int) -> bytes: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> list[bytes]: ...
-
-    def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
-        if isinstance(at, slice):
-            return [self[place] for place in range(*at.indices(len(self)))]
-        place = range(len(self))[at] * HASH_BYTES
-        return self.joined[place : place + HASH_BYTES]
-
-    def __iter__(self) -> Iterator[bytes]:
-        joined = self.joined
-        return (joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES))
 
 
 class PackedBatch(msgspec.Struct, array_like=True, gc=False):
@@ -69,14 +41,14 @@ class PackedBatch(msgspec.Struct, array_like=True, gc=False):
         if len(self.leaf_hashes) != HASH_BYTES * self.count:
             raise IntegrityError(f"a packed batch of {self.count} events has {len(self.leaf_hashes)} bytes of leaf hashes")
         section, _ = split_payload(self.payload)
-        found = decode_section(section, self.count)
-        if len(found.positions) == self.count:
-            return found.prefix, found.ids, found.contents
+        prefix, positions, joined_ids, contents = open_section(section, self.count)
+        if len(positions) == self.count:
+            return prefix, list(joined_ids), contents
         ids: list[bytes | None] = [None] * self.count
-        contents: list[bytes | None] = [None] * self.count
-        for place, digest, content in zip(found.positions, found.ids, found.contents, strict=True):
-            ids[place], contents[place] = digest, content
-        return found.prefix, ids, contents
+        spread: list[bytes | None] = [None] * self.count
+        for place, digest, content in zip(positions, joined_ids, contents, strict=True):
+            ids[place], spread[place] = digest, content
+        return prefix, ids, spread
 
     def lines(self) -> list[bytes]:
         """The lines again. Raises IntegrityError when they are not what was announced."""
@@ -98,7 +70,8 @@ def pack_batch(batch: TenantBatch, digester: Digester, compressor: zstandard.Zst
     hashes = [sha256(b"\0" + line).digest() for line in batch.lines]
     handle = batch.tenant.handle
     prefix = digester.prefix(handle, batch.made_prefix) if batch.made_prefix else b""
-    everything = Claim(handle, batch.id_digests, batch.content_digests, prefix, new=list(range(len(batch.lines))))
+    everything = Claim(handle, batch.id_digests, batch.content_digests, prefix, count_sent(batch.id_digests))
+    everything.new = list(range(len(batch.lines)))
     payload = events_payload(dedupe_section(everything), compress_lines(batch.lines, compressor))
     packed = PackedBatch(handle, len(batch.lines), sum(map(len, batch.lines)), payload, b"".join(hashes))
     return packed, hashes

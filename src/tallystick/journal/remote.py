@@ -28,7 +28,8 @@ from tallystick.errors import ConflictError, IntegrityError, NotAcceptingError, 
 from tallystick.journal.commit import ZSTD_LEVEL
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Committed, TenantBatch, TenantCommitted
-from tallystick.journal.packed import LeafHashes, PackedBatch, pack_batch
+from tallystick.journal.packed import HASH_BYTES, PackedBatch, pack_batch
+from tallystick.journal.pieces import Pieces
 from tallystick.journal.tenants import Tenant, TenantRegistry, UnknownTenantError
 from tallystick.journal.wire import (
     Answer,
@@ -293,5 +294,5 @@ def _committed(packed: Sequence[PackedBatch], hashes: Sequence[list[bytes]], ans
 
 
 def _tenant_committed(batch: PackedBatch, hashes: list[bytes], done: CommittedBatch) -> TenantCommitted:
-    leaf_hashes: Sequence[bytes] = hashes if done.leaf_hashes is None else list(LeafHashes(done.leaf_hashes))
+    leaf_hashes: Sequence[bytes] = hashes if done.leaf_hashes is None else list(Pieces(done.leaf_hashes, HASH_BYTES))
     return TenantCommitted(batch.handle, done.ranges, done.accepted, done.duplicates, leaf_hashes, done.repeated)

@@ -14,7 +14,8 @@ from support.journal_kit import ACME, KEYS, batch, events, frames, with_journal
 from tallystick.errors import IntegrityError
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Append, Committed, TenantBatch
-from tallystick.journal.packed import LeafHashes, PackedBatch, pack_batch
+from tallystick.journal.packed import PackedBatch, pack_batch
+from tallystick.journal.pieces import Pieces
 from tallystick.journal.writer import Journal
 
 DIGESTER = Digester(KEYS.derive("dedupe"))
@@ -36,7 +37,7 @@ def test_what_is_packed_comes_out_again(lines: list[bytes], data: st.DataObject)
     assert packed.size == sum(map(len, lines))
     assert [list(part) for part in packed.ids()[1:]] == [digests, contents]
     assert packed.ids()[0] == (DIGESTER.prefix(ACME.handle, prefix) if prefix else b"")
-    assert hashes == [sha256(b"\0" + line).digest() for line in lines] == list(LeafHashes(packed.leaf_hashes))
+    assert hashes == [sha256(b"\0" + line).digest() for line in lines] == list(Pieces(packed.leaf_hashes, 32))
 
 
 @settings(max_examples=200)
@@ -60,17 +61,6 @@ def test_a_damaged_batch_is_named_and_nothing_else(lines: list[bytes], change: i
         assert len(packed.lines()) == len(lines)
     except IntegrityError:
         pass
-
-
-def test_leaf_hashes_read_like_a_list() -> None:
-    """Length, items from both ends, slices and iteration agree with the list that was joined."""
-    hashes = [bytes([number]) * 32 for number in range(5)]
-    joined = LeafHashes(b"".join(hashes))
-    assert list(joined) == hashes
-    assert len(joined) == 5
-    assert [joined[0], joined[-1], joined[1:3], joined[::-2]] == [hashes[0], hashes[-1], hashes[1:3], hashes[::-2]]
-    with pytest.raises(IndexError):
-        joined[5]
 
 
 def test_a_packed_batch_is_written_as_it_came(tmp_path: Path) -> None:
