@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit faults check format bench docs lock clean
+.PHONY: help setup run test unit faults fuzz check format bench docs lock clean
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ unit: $(VENV)/.dev ## the quick tests only
 faults: $(VENV)/.dev ## every fault suite against real processes (as root: power cuts, full disks); writes docs/faults.md
 	@tools/install-test-parts
 	@TALLYSTICK_FAULTS_TRANSCRIPT=$(CURDIR)/docs/faults.md $(BIN)/pytest tests/fault -m "slow_fault or not slow_fault"
+
+fuzz: $(VENV)/.dev ## ten minutes of made-up input for each parser of foreign bytes (FUZZ_SECONDS=600)
+	@$(BIN)/python -m tools.fuzz $(or $(FUZZ_SECONDS),600)
 
 check: $(VENV)/.dev ## lint, types, layers, formatting
 	@$(BIN)/ruff check src tests bench tools examples

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.go import build_verifier
 from support.kafka_broker import KafkaBroker
 from support.moto import S3Server, run_s3_server
 from support.server import Server
+
+settings.register_profile("fuzz", max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture
