@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from support.go import build_verifier
 from support.kafka_broker import KafkaBroker
 from support.moto import S3Server, run_s3_server
+from support.postgres import Postgres
 from support.server import Server
 
 settings.register_profile("fuzz", max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -47,6 +48,16 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
         yield broker.start()
     finally:
         broker.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL cluster of its own, one for the whole run."""
+    cluster = Postgres()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.remove()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ KINDS: dict[str, str] = {
     "kafka": "tallystick.sources.kafka[kafka]",
     "nats": "tallystick.sources.nats[nats]",
     "otlp": "tallystick.sources.otlp",
+    "postgresql": "tallystick.sources.postgresql[postgresql]",
     "syslog": "tallystick.sources.syslog",
 }
 """Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
