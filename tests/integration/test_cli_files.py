@@ -14,6 +14,7 @@ import pytest
 from support.server import Server, free_port
 from support.target import event_text
 from support.webhook_receiver import SECRET
+from tallystick.sources.kind import built_in_kinds
 
 COMMAND = [sys.executable, "-c", "from tallystick.cli.main import run; run()"]
 
@@ -56,7 +57,7 @@ def test_check_names_every_end(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     page = json.loads(done.stdout)
     ways = {way["source"]: way for way in page["ways"]}
-    assert set(ways) == {"events", "cloudtrail"}
+    assert set(ways) == {"events", *built_in_kinds(), "cloudtrail"}
     assert ways["cloudtrail"]["steps"][:4] == [
         "POST /v1/in/cloudtrail",
         "mapping aws_cloudtrail",

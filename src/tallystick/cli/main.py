@@ -20,17 +20,23 @@ from tallystick.errors import ConfigError, IntegrityError, StartError, Tallystic
 SERVER_MODULES = frozenset(
     [
         "duckdb",
+        "google",
+        "grpc",
         "httptools",
         "jinja2",
         "litestar",
         "luqum",
+        "msgpack",
         "numpy",
         "obstore",
+        "opentelemetry",
         "prometheus_client",
         "pyarrow",
         "re2",
+        "rfc8785",
         "uvicorn",
         "uvloop",
+        "watchfiles",
     ]
 )
 """What `tallystick[server]` brings; `up`, `check` and `doctor` need it, the other verbs do not."""

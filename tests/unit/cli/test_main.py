@@ -68,8 +68,10 @@ def test_the_server_modules_are_those_of_the_server_extra() -> None:
         line.split(";")[0].split(">")[0].strip() for line in requires("tallystick") or [] if "server" in line.partition(";")[2]
     }
     owners = packages_distributions()
-    found = {owner.lower().replace("_", "-") for module in SERVER_MODULES for owner in owners[module]}
-    assert found == names
+    found = {module: {owner.lower().replace("_", "-") for owner in owners[module]} for module in SERVER_MODULES}
+    # `google` and `opentelemetry` are shared names: packages that only tests need live below them too.
+    assert all(found[module] & names for module in SERVER_MODULES)
+    assert names <= {owner for some in found.values() for owner in some}
 
 
 def test_the_base_install_verifies_a_server() -> None:

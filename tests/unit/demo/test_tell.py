@@ -14,6 +14,7 @@ from tallystick.config import load_config
 from tallystick.demo import tell as telling
 from tallystick.demo.tell import prepare, tell_story
 from tallystick.pipeline.check import check_config
+from tallystick.sources.kind import built_in_kinds
 
 
 class Server:
@@ -47,7 +48,7 @@ def test_the_demo_has_a_configuration_of_its_own(tmp_path: Path) -> None:
     """It passes the check, keeps everything below its directory, and is left alone once it is there."""
     path = prepare(tmp_path / "demo-data")
     config = load_config(path)
-    assert {way["source"] for way in check_config(config)} == {"events", "github", "cloudtrail"}
+    assert {way["source"] for way in check_config(config)} == {"events", *built_in_kinds(), "github", "cloudtrail"}
     assert "Who?" in config.console.notice
     assert config.data_dir.is_relative_to(tmp_path / "demo-data")
     path.write_text("[server]\n")

@@ -171,4 +171,5 @@ async def test_the_new_files_directory_is_synced_before_anything_settles(tmp_pat
         await destination.send(make_cut(destination, lines(0, 1)))
     finally:
         set_observer(None)
-    assert steps == ["sync_dir", "write", "sync_data"]
+    assert steps[-3:] == ["sync_dir", "write", "sync_data"]
+    assert set(steps[:-3]) <= {"sync_dir"}  # the directory's own name, which this process may be the first to rely on
