@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,16 @@ def target(tmp_path_factory: pytest.TempPathFactory, receiver: WebhookReceiver) 
 @pytest.fixture
 def server(target: Target) -> Server:
     return target.server
+
+
+@contextmanager
+def running(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A verb that goes on until it is told to end; it is gone when the block is left, whatever happened in it."""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> list[Any]:
@@ -142,7 +153,8 @@ def test_tail(server: Server, target: Target) -> None:
     """Events appear as they are accepted, one a line; Ctrl-C ends it without a traceback."""
     environment = {**os.environ, "TALLYSTICK_URL": server.url, "TALLYSTICK_KEY": ADMIN_KEY}
     command = [sys.executable, "-c", "from tallystick.cli.main import run; run()", "tail", "action:tail.me"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    target.accept(event_text())  # a tail is on record in the tenants that there are
+    with running(command, environment) as process:
         is_listening = "action:tallystick.tail"
         wait_for(lambda: server.http.get("/v1/events", params={"query": is_listening}).json()["events"], "the tail to be on record")
         assert process.stdout is not None

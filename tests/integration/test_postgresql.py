@@ -67,7 +67,7 @@ class Rig:
             await self.until(lambda: task.done() or source.status()["retained_bytes"] is not None)
             yield source
             if is_ending:
-                await task
+                await asyncio.wait_for(task, 30)
         finally:
             self.intake.is_open.set()  # so that a test that failed ends
             stop.set()
@@ -198,8 +198,9 @@ async def test_a_server_that_cannot_be_used_is_named(rig: Rig) -> None:
         await PostgresqlSource(other, context).run(rig.intake, asyncio.Event())
 
     async def cut() -> None:
+        terminate = f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{rig.slot}' AND active"
         async with rig.source(is_ending=True):
-            rig.run(f"SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{rig.slot}'")
+            await rig.until(lambda: rig.run(terminate))
 
     with pytest.raises(TallystickError):
         await cut()

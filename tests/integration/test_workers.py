@@ -383,9 +383,13 @@ def test_tls_is_spoken_by_every_worker(tmp_path: Path) -> None:
 
         wait_for(is_up, "the listener")
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
-        open_ones = [connect() for _ in range(6)]
-        ports = [each.getsockname()[1] for each in open_ones]
-        assert set(owners(server, ports)) == {"worker-1", "worker-2"}
+        open_ones: list[ssl.SSLSocket] = []
+
+        def has_each_one() -> bool:
+            open_ones.append(connect())
+            return set(owners(server, [each.getsockname()[1] for each in open_ones])) == {"worker-1", "worker-2"}
+
+        wait_for(has_each_one, "a connection at each worker")
         for each in open_ones:
             each.sendall(b"GET /healthz/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b"200 OK" in each.recv(1_000)

@@ -64,9 +64,12 @@ class Listener:
         """Events as they come; None after ``idle_s`` of silence, so that the caller can send a sign of life."""
         while True:
             try:
-                yield await asyncio.wait_for(self.queue.get(), idle_s)
+                async with asyncio.timeout(idle_s):
+                    event = await self.queue.get()
             except TimeoutError:
                 yield None
+            else:
+                yield event
 
 
 class TailHub:

@@ -147,7 +147,8 @@ class Lane:
                 wait = backoff_s(failures, self._settings.retry_min.seconds, self._settings.retry_max.seconds)
                 await asyncio.sleep(min(wait, self._settings.retry_min.seconds))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.news.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self.news.wait()
 
     async def _step(self) -> float:
         """One round; returns how long to wait for news, in seconds."""

@@ -184,7 +184,8 @@ class Sender:
     async def _sleep(self, seconds: float) -> None:
         """Wait, but not past the moment at which the operator or a probe says that it is worth trying."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._nudge.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._nudge.wait()
 
 
 def _describe(error: BaseException) -> str:

@@ -123,7 +123,8 @@ class Inlet:
 
     async def _wait(self, seconds: float, error: PushbackError) -> None:
         try:
-            await asyncio.wait_for(self._give_up.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._give_up.wait()
         except TimeoutError:
             return
         raise NotAcceptingError(f"the server stops, and could not take this: {error.message}") from error

@@ -110,7 +110,8 @@ class SourceRunner:
         else:
             log.error("source failed", source=self.name, again_in_s=round(seconds, 1), exc_info=error)
         try:
-            await asyncio.wait_for(stop.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await stop.wait()
         except TimeoutError:
             return
 

@@ -58,7 +58,8 @@ class MemoryIntake:
             if self.is_stopping:
                 raise NotAcceptingError("the server stops")
             try:
-                await asyncio.wait_for(self.is_open.wait(), 0.05)
+                async with asyncio.timeout(0.05):
+                    await self.is_open.wait()
             except TimeoutError:
                 continue
 

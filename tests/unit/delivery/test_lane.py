@@ -333,15 +333,31 @@ async def test_a_full_disk_sends_nothing_and_heals(bench: LaneBench) -> None:
     assert destination.ids() == expected_ids(10)
 
 
+async def test_a_stop_in_the_moment_of_news_is_heard(bench: LaneBench) -> None:
+    """Cancelled while what it waits for arrives: the lane ends all the same."""
+    bench.world.add(4)
+    lane = bench.lane(MemoryDestination())
+    async with _running(lane) as task:
+        await _until(lambda: bench.is_drained(lane) and not lane.news.is_set())
+        await asyncio.sleep(0.05)  # into the wait for news
+        lane.news.set()
+        await asyncio.sleep(0)  # the waiter has it, the lane not yet
+        task.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([task])
+    assert task.cancelled()
+
+
 class _running:  # noqa: N801 - reads as a statement
     """Runs a lane while the block lasts."""
 
     def __init__(self, lane) -> None:  # type: ignore[no-untyped-def]
         self.lane = lane
 
-    async def __aenter__(self) -> None:
-        self.task = asyncio.create_task(self.lane.run())
+    async def __aenter__(self) -> asyncio.Task[None]:
+        self.task: asyncio.Task[None] = asyncio.create_task(self.lane.run())
         await asyncio.sleep(0)
+        return self.task
 
     async def __aexit__(self, *error: object) -> None:
         self.task.cancel()
