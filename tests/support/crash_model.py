@@ -51,7 +51,7 @@ class CrashModel(RuleBasedStateMachine):
         self.root = Path(tempfile.mkdtemp(prefix="tallystick-model-", dir=MEMORY if MEMORY.is_dir() else None))
         self._images = 0
         self._take(self.root / "start")
-        self.data.mkdir()
+        self.data.mkdir(mode=0o700)
 
     # What a model has to say
 
@@ -165,7 +165,7 @@ class CrashModel(RuleBasedStateMachine):
         self.disk.close()
         shutil.rmtree(self.data)
         self._take(self._new_place())
-        self.data.mkdir()
+        self.data.mkdir(mode=0o700)
 
     def teardown(self) -> None:
         set_observer(None)

@@ -98,7 +98,7 @@ class SimDisk:
     def image(self, target: Path, coin: random.Random) -> None:
         """What a power cut would leave now."""
         with self._lock:
-            target.mkdir(parents=True)
+            target.mkdir(mode=0o700, parents=True)
             self._image(self.root, target, coin)
 
     def close(self) -> None:
@@ -150,9 +150,10 @@ class SimDisk:
             inode = choices[0] if choices[0] == choices[1] else coin.choice(choices)
             if inode is not None:
                 (target / name).write_bytes(self._torn(inode, directory, current, coin))
+                (target / name).chmod(0o600)
         for path in sorted(directory.iterdir()):
             if path.is_dir() and (path in self._names or coin.random() < 0.5):
-                (target / path.name).mkdir()
+                (target / path.name).mkdir(mode=0o700)
                 self._image(path, target / path.name, coin)
 
     def _torn(self, inode: int, directory: Path, current_names: dict[str, int], coin: random.Random) -> bytes:

@@ -100,6 +100,7 @@ class Sealer:
         self._salter = Salter(keys.derive("entry-salt"))
         self._growth = Growth(place.data_dir, place.server_name, self._salter)
         self._behind = True
+        self._unsigned: set[str] = set()
         self._reason = ""
         self._is_reach_checked = False
         self._leaves_unsynced = 0
@@ -131,6 +132,8 @@ class Sealer:
         position = self._cursor.load()  # 3
         sizes: Mapping[str, int] = self._cursor.extra.get("sizes", {}) if position is not None else {}
         self._growth.recover(sizes, heads)
+        # A head may be lost behind the cursor (its line is damaged, the disk lied): signed again in the first round.
+        self._unsigned = {name for name, size in sizes.items() if name not in heads or heads[name].size < size}
         self._position = position if position is not None else self._journal.oldest()
         self._synced_position = self._position
         self._last_sync = time.monotonic()
@@ -165,7 +168,7 @@ class Sealer:
     def seal(self) -> bool:
         """One round; True when the journal had news. The numbers are those of the file's head."""
         line = Round(mark=self._journal.mark().seq)
-        grown = self._read()  # 1
+        grown, self._unsigned = self._read() | self._unsigned, set()  # 1
         for name in sorted(grown):
             self._sign(name, line)  # 2
         if self._is_root_due(line):
