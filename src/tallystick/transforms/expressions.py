@@ -10,6 +10,8 @@ nothing, so that the next candidate gets its turn. In TOML:
     { var = "peer" }                                     what the caller knows: `peer`, `source_record` (`<source type>.record`)
     { path = "type", lookup = { Root = "user" }, default = "service" }
     { path = "sourceIPAddress", as = "ip" }              only when it is an IP address
+    { path = "ClientIP", as = "endpoint" }               the address of `192.0.2.1:443`, `[2001:db8::1]:443` or an address alone
+    { path = "user", as = "said" }                       unless it is a word for nothing: `-`, `?`, `null`, `N/A` and the like
     { template = "{eventSource|head}.{eventName}" }      all parts must be there; `head` cuts at the first dot, `tail` after the last slash
     { use = <expression>, when = <condition> }           only when the condition holds
 
@@ -17,7 +19,7 @@ A condition is `{ path = …, equals | in | prefix | suffix | contains = … }` 
 conditions must hold together. Comparison is on the text of the value, case-sensitive.
 
 A path taken over as it is counts as *used*: the member moves to the envelope and is left out of `metadata`. What is
-looked up, cut, or put into a template stays there too, since its own text would be lost.
+looked up, cut (`endpoint` of an address with a port too), or put into a template stays there too, since its own text would be lost.
 
 Most records of a product have the same few members, and a mapping asks for many. So expressions may be compiled for records
 with certain top-level members only (`Roots`): what asks for others is settled then, as `NOTHING`, `NEVER` or `ALWAYS`, and costs
@@ -41,6 +43,8 @@ Condition = Callable[["Scope"], bool]
 
 _IP_MAX = 64
 """An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
+_BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?", re.ASCII)
+_NOTHING_SAID = frozenset({"-", "--", "?", "n/a", "null", "(null)", "none", "(none)", "nil", "undefined"})
 _SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(\[\])?')
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")
 _CUTS: Mapping[str, Callable[[str], str]] = {
@@ -238,11 +242,29 @@ def as_action(text: str) -> str | None:
     return text if ACTION.fullmatch(text) else None
 
 
+@lru_cache(maxsize=4096)
+def as_endpoint(text: str) -> str | None:
+    """The address in ``text``: an IP address, alone or with a port behind a colon (IPv6 then in brackets)."""
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed is not None:
+        return as_ip(bracketed[1])
+    host, colon, port = text.partition(":")
+    return as_ip(host) if colon and port.isdecimal() and "." in host else as_ip(text)
+
+
+def as_said(text: str) -> str | None:
+    """``text`` unless it is what products write where there is nothing to say."""
+    return None if text.lower() in _NOTHING_SAID else text
+
+
+_AS: Mapping[str, Callable[[str], str | None]] = {"ip": as_ip, "endpoint": as_endpoint, "action": as_action, "said": as_said}
+
+
 def _as(name: str) -> Callable[[str], str | None]:
     try:
-        return {"ip": as_ip, "action": as_action}[name]
+        return _AS[name]
     except KeyError:
-        raise ConfigError(f"{name!r} is no form of text; there are `ip` and `action`") from None
+        raise ConfigError(f"{name!r} is no form of text; there are {', '.join(_AS)}") from None
 
 
 def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = None) -> Expression:
@@ -254,10 +276,10 @@ def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = No
     is_plain = "[]" not in path
 
     def take(scope: Scope) -> str | None:
-        text = text_at(scope.record, path)
+        text = own = text_at(scope.record, path)
         if text is not None and form is not None:
             text = form(text)
-        if text is not None and is_plain:
+        if text is not None and is_plain and text == own:
             scope.use(path)
         return text
 
@@ -271,7 +293,9 @@ def _member(name: str, form: Callable[[str], str | None] | None) -> Expression:
         value = scope.record.get(name)
         text: str | None = value if type(value) is str else as_text(value)
         if text and form is not None:
-            text = form(text)
+            own, text = text, form(text)
+            if text != own:
+                return text
         if not text:
             return None
         scope.taken.append(name)
