@@ -5,6 +5,7 @@ nothing, so that the next candidate gets its turn. In TOML:
 
     "userIdentity.arn"                                   a member, by path; `name[]` takes the first element that gives something
     'annotations."a.b/c"'                                a name with dots in it
+    "Parameters[Name=User].Value"                        in the first element of a list whose member `Name` has the text `User`
     ["repo", "repository"]                               the first of these that gives something
     { const = "success" }                                this text
     { var = "peer" }                                     what the caller knows: `peer`, `source_record` (`<source type>.record`)
@@ -12,6 +13,7 @@ nothing, so that the next candidate gets its turn. In TOML:
     { path = "sourceIPAddress", as = "ip" }              only when it is an IP address
     { path = "ClientIP", as = "endpoint" }               the address of `192.0.2.1:443`, `[2001:db8::1]:443` or an address alone
     { path = "user", as = "said" }                       unless it is a word for nothing: `-`, `?`, `null`, `N/A` and the like
+    { path = "activity", as = "slug" }                   as an action: what an action cannot have becomes `_`, the rest stays as sent
     { template = "{eventSource|head}.{eventName}" }      all parts must be there; `head` cuts at the first dot, `tail` after the last slash
     { use = <expression>, when = <condition> }           only when the condition holds
 
@@ -38,14 +40,17 @@ from tallystick.errors import ConfigError
 from tallystick.event.fields import ACTION
 
 Path = tuple[str, ...]
+"""Names of members; `[]` stands for the elements of a list, a `Pick` for one of them."""
 Expression = Callable[["Scope"], str | None]
 Condition = Callable[["Scope"], bool]
 
+ACTION_MAX = 128
 _IP_MAX = 64
 """An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?", re.ASCII)
 _NOTHING_SAID = frozenset({"-", "--", "?", "n/a", "null", "(null)", "none", "(none)", "nil", "undefined"})
-_SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(\[\])?')
+_SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(?:(\[\])|\[([^=\]]+)=([^\]]*)\])?')
+_NO_ACTION = re.compile(r"[^A-Za-z0-9_./:-]+")
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")
 _CUTS: Mapping[str, Callable[[str], str]] = {
     "head": lambda text: text.partition(".")[0],
@@ -60,6 +65,25 @@ _TESTS: Mapping[str, Callable[[str, Any], bool]] = {
 }
 _FORMS = ({"const"}, {"var"}, {"path"}, {"path", "lookup"}, {"path", "lookup", "default"}, {"path", "as"}, {"template"}, {"template", "as"},
           {"use", "when"})  # fmt: skip
+
+
+class Pick(str):
+    """A step of a path: the first element of a list whose member ``name`` has the text ``wanted``."""
+
+    __slots__ = ("name", "wanted")
+
+    name: str
+    wanted: str
+
+    def __new__(cls, name: str, wanted: str) -> Pick:
+        """The step, whose own text is how it is written."""
+        made = super().__new__(cls, f"[{name}={wanted}]")
+        made.name, made.wanted = name, wanted
+        return made
+
+    def of(self, elements: list[Any]) -> Any:
+        """That element, or None."""
+        return next((one for one in elements if type(one) is dict and one.get(self.name) == self.wanted), None)
 
 
 class Scope:
@@ -174,10 +198,12 @@ def _all_of(parts: list[Condition]) -> Condition:
 def split_path(path: str) -> Path:
     """``a.b[]."c.d"`` as ``("a", "b", "[]", "c.d")``."""
     parts: list[str] = []
-    for quoted, plain, brackets in _SEGMENT.findall(path):
+    for quoted, plain, brackets, name, wanted in _SEGMENT.findall(path):
         parts.append(quoted or plain)
         if brackets:
             parts.append("[]")
+        elif name:
+            parts.append(Pick(name, wanted))
     return tuple(parts)
 
 
@@ -189,6 +215,8 @@ def value_at(value: Any, path: Path) -> Any:
         elif name == "[]" and type(value) is list:
             found = (value_at(element, path[place + 1 :]) for element in value)
             return next((one for one in found if one not in (None, "")), None)
+        elif type(name) is Pick and type(value) is list:
+            value = name.of(value)
         else:
             return None
     return value
@@ -257,7 +285,15 @@ def as_said(text: str) -> str | None:
     return None if text.lower() in _NOTHING_SAID else text
 
 
-_AS: Mapping[str, Callable[[str], str | None]] = {"ip": as_ip, "endpoint": as_endpoint, "action": as_action, "said": as_said}
+@lru_cache(maxsize=4096)
+def as_slug(text: str) -> str | None:
+    """``text`` as an action, with `_` for each run of what an action cannot have; None when nothing is left."""
+    return as_action(_NO_ACTION.sub("_", text).strip("_").lstrip("_./:-")[:ACTION_MAX])
+
+
+_AS: Mapping[str, Callable[[str], str | None]] = {
+    "ip": as_ip, "endpoint": as_endpoint, "action": as_action, "slug": as_slug, "said": as_said,
+}  # fmt: skip
 
 
 def _as(name: str) -> Callable[[str], str | None]:
@@ -273,7 +309,7 @@ def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = No
         return NOTHING
     if len(path) == 1 and roots.is_known:
         return _member(path[0], form)
-    is_plain = "[]" not in path
+    is_plain = not any(name == "[]" or type(name) is Pick for name in path)
 
     def take(scope: Scope) -> str | None:
         text = own = text_at(scope.record, path)

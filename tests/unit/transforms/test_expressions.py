@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from tallystick.transforms.expressions import Roots, Scope, as_endpoint, as_said, compile_expression
+from tallystick.event.fields import ACTION
+from tallystick.transforms.expressions import Roots, Scope, as_endpoint, as_said, as_slug, compile_expression
 from tallystick.transforms.record_time import TimeRule, read_form
 
 
@@ -55,6 +56,42 @@ def test_a_text_that_was_cut_stays_in_metadata(roots: Roots) -> None:
     cut, whole = Scope({"ip": "192.0.2.1:443"}, {}), Scope({"ip": "192.0.2.1"}, {})
     assert expression(cut) == expression(whole) == "192.0.2.1"
     assert (cut.taken, whole.taken) == ([], ["ip"])
+
+
+@pytest.mark.parametrize("roots", [Roots(), Roots(frozenset({"p"}), frozenset({"p"}))])
+def test_an_element_is_picked_by_the_text_of_a_member(roots: Roots) -> None:
+    """Lists of names and values are read by name, the list stays in metadata, and what is not there gives nothing."""
+    scope = Scope({"p": [None, {"name": "a b", "value": 1}, {"name": "a.c", "value": {"d": "x"}}]}, {})
+    found = [
+        compile_expression(path, roots)(scope)
+        for path in ("p[name=a b].value", "p[name=a.c].value.d", "p[name=z].value", "p[kind=a b].value", "p[name=].value")
+    ]
+    assert found == ["1", "x", None, None, None]
+    assert compile_expression({"template": "{p[name=a b].value}!"}, roots)(scope) == "1!"
+    assert (scope.taken, scope.used) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("Add member to role", "Add_member_to_role"),
+        ("user.login", "user.login"),
+        (" (deleted) ", "deleted"),
+        ("/a - b/", "a_-_b/"),
+        ("é", None),
+        ("x" * 200, "x" * 128),
+    ],
+)
+def test_a_slug_is_an_action(text: str, wanted: str | None) -> None:
+    """What an action may have stays as sent."""
+    assert as_slug(text) == wanted
+
+
+@given(st.text(max_size=200))
+def test_a_slug_is_an_action_or_nothing(text: str) -> None:
+    """Whatever the text."""
+    made = as_slug(text)
+    assert made is None or ACTION.fullmatch(made)
 
 
 def test_times_in_a_form_of_their_own() -> None:
