@@ -37,6 +37,8 @@ _MISSES_MAX = 100 * KEPT_MAX
 _SHAPES_MAX = 1_024
 _SHAPE_CHARACTERS_MAX = 1_024
 
+_SEVERITIES = frozenset("0123456")
+
 Members = list[tuple[str, Expression]]
 
 
@@ -55,6 +57,7 @@ class Rules:
         self._action = compile_expression(envelope["action"], roots)
         self._outcome = compile_expression(envelope.get("outcome", []), roots)
         self._reason = compile_expression(envelope.get("reason", []), roots)
+        self._severity = compile_expression(envelope.get("severity", []), roots)
         self._time = TimeRule(spec.get("time", {}), roots)
         self._actor = _compile_members(spec["actor"], roots)
         self._delegates = [_compile_members(table, roots) for table in spec.get("on_behalf_of", [])]
@@ -105,6 +108,8 @@ class Rules:
             if when(scope):
                 event.category, event.severity = category, severity
                 break
+        if event.severity is UNSET and (said := self._severity(scope)) in _SEVERITIES:
+            event.severity = int(said)
         return event
 
     def _find_targets(self, scope: Scope) -> list[Target]:
