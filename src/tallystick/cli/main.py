@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, evidence, manage, status, talk, up
+from tallystick.cli import check, doctor, evidence, manage, mappings, status, talk, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -57,6 +57,7 @@ talk.register(app)
 evidence.register(app)
 status.register(app)
 manage.register(app)
+mappings.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:

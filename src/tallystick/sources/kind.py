@@ -66,7 +66,9 @@ class SourceSettings(Settings, frozen=True):
 class MappedSettings(SourceSettings, frozen=True):
     """What a source with a mapping understands."""
 
-    mapping: Annotated[str, Meta(description="Mapping that turns records into events.")] = "generic"
+    mapping: Annotated[
+        str, Meta(description="Mapping that turns records into events; one of your own by its file, as in `acme.toml`.")
+    ] = "generic"
     keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
 
 

@@ -15,7 +15,7 @@ from tallystick.config.load import decode_table, place_of
 from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Transform
 from tallystick.sources.kind import KINDS, MappedSettings, SourceKind, SourceSettings, built_in_kinds, load_kind
-from tallystick.transforms import RecordMapping, build_transform, load_mappings
+from tallystick.transforms import RecordMapping, build_transform, find_mapping
 
 EVENTS = "events"
 INNER = "tallystick"
@@ -102,12 +102,11 @@ def _mapping(config: Config, type_name: str, settings: SourceSettings, name: str
         return own
     if settings.mapping in kind.mappings:
         return None
-    mappings = load_mappings()
-    if settings.mapping not in mappings:
-        names = sorted([*mappings, *kind.mappings, *([own.name] if own is not None else [])])
-        place, known = place_of(config, f"sources.{name}.mapping"), ", ".join(names)
-        raise ConfigError(f"there is no mapping `{settings.mapping}`", place=place, hint=f"Known: {known}")
-    return mappings[settings.mapping]
+    try:
+        return find_mapping(settings.mapping, config.base_dir, [*kind.mappings, *([own.name] if own is not None else [])])
+    except ConfigError as error:
+        place = error.place or place_of(config, f"sources.{name}.mapping")
+        raise ConfigError(error.message, place=place, hint=error.hint) from error
 
 
 def _plan(

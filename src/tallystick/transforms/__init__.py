@@ -10,10 +10,11 @@ from tallystick.config.settings import Config
 from tallystick.errors import ConfigError
 from tallystick.plugin import Transform
 from tallystick.transforms.filter import Filter, FilterSettings, Predicate
-from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping, load_mappings
+from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
+from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping
 from tallystick.transforms.redact import Redact, RedactSettings
 
-__all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping", "build_transform", "load_mappings"]
+__all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping", "build_transform", "find_mapping", "load_mappings"]
 
 SECRETS = "secrets"
 """The transform that is there without a table of its own."""
@@ -29,7 +30,7 @@ def build_transform(
         table = {"type": "redact"}
     kind = table.get("type")
     if kind == "redact":
-        mappings = {one.name: (one.redact_allow, one.redact_keys) for one in load_mappings().values()}
+        mappings = {one.name: (one.redact_allow, one.redact_keys) for one in mappings_of(config)}
         return Redact(name, decode_table(config, "transforms", name, table, RedactSettings), mappings)
     if kind == "filter":
         return Filter(name, decode_table(config, "transforms", name, table, FilterSettings), compile_query)

@@ -21,12 +21,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
+from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingType
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
@@ -54,6 +51,10 @@ RAW_BYTES_MAX = 24_576
 
 _TABLES = {"name", "title", "documentation", "parse", "match", "dedupe", "time", "envelope", "actor", "on_behalf_of", "targets",
            "context", "changes", "dispatch", "redact", "aliases"}  # fmt: skip
+
+_ASKING = ("parse", "match", "dedupe", "time", "envelope", "actor", "on_behalf_of", "targets", "context", "dispatch")
+
+_PATH = re.compile(r"[\w@$-]+(?:[.][\w@$-]+)*")
 
 _decode = msgspec.json.Decoder().decode
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -132,6 +133,17 @@ class Mapping:
         self.redact_allow = frozenset(redact.get("allow", ()))
         self.redact_keys = frozenset(redact.get("keys", ()))
         self.aliases: dict[str, str] = spec.get("aliases", {})
+        self.asked = frozenset(path for text in _strings([spec.get(one) for one in _ASKING]) for path in _PATH.findall(text))
+
+    @property
+    def particularity(self) -> int:
+        """By how many members it tells its records from others; 0 takes anything."""
+        return len(self._keys)
+
+    def asks_for(self, path: str) -> bool:
+        """Whether the file names this member (``a``, ``a.b``), the object it is in, or something within it."""
+        outer = path.rpartition(".")[0]
+        return path in self.asked or outer in self.asked or any(text.startswith(path + ".") for text in self.asked)
 
     def map(self, record: bytes, *, source_type: str = "", peer: str = "", keep_raw: bool = True) -> MapResult:
         """All events in ``record``, which may be a container, and a problem for each record in it that does not map."""
@@ -297,13 +309,13 @@ class _Run:
         return f"{self._mapping.name}.{digest[:32]}"
 
 
-@cache
-def load_mappings() -> dict[str, Mapping]:
-    """All mappings that ship with Tallystick, by name."""
-    folder = resources.files("tallystick.transforms") / "mappings"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".toml")), key=lambda file: file.name)
-    mappings = [Mapping(tomllib.loads(file.read_text("utf-8"))) for file in files]
-    return {mapping.name: mapping for mapping in mappings}
+def _strings(spec: Any) -> Iterator[str]:
+    """Every text in a table, the paths that it asks for among them."""
+    if isinstance(spec, str):
+        yield spec
+    elif isinstance(spec, dict | list):
+        for inner in spec.values() if isinstance(spec, dict) else spec:
+            yield from _strings(inner)
 
 
 def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw], taken: list[str]) -> list[Change] | UnsetType:

@@ -1,0 +1,77 @@
+"""Where mapping files are found: those that ship with Tallystick, and those that a user wrote.
+
+A source names a mapping of ours by its name, and one of its own by its file: ``mapping = "acme.toml"``, beside the configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from tallystick.config.settings import Config
+from tallystick.errors import ConfigError
+from tallystick.transforms.mapping import Mapping
+
+SUFFIX = ".toml"
+
+
+@cache
+def load_mappings() -> dict[str, Mapping]:
+    """All mappings that ship with Tallystick, by name."""
+    made = (Mapping(tomllib.loads(text)) for text in mapping_texts().values())
+    return {mapping.name: mapping for mapping in made}
+
+
+@cache
+def mapping_texts() -> dict[str, str]:
+    """The files of those mappings, as they are, by name."""
+    folder = resources.files("tallystick.transforms") / "mappings"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(SUFFIX)), key=lambda file: file.name)
+    return {file.name.removesuffix(SUFFIX): file.read_text("utf-8") for file in files}
+
+
+def read_mapping(path: Path) -> Mapping:
+    """The mapping in a user's file. Raises ConfigError with file and, where one can be told, line."""
+    try:
+        spec = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError("there is no such mapping file", place=str(path), hint="Paths start at the configuration file") from error
+    except OSError as error:
+        raise ConfigError(f"the mapping cannot be read: {error.strerror}", place=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        line = re.search(r"at line (\d+)", str(error))
+        place = f"{path}:{line[1]}" if line else str(path)
+        raise ConfigError(f"the mapping is not valid TOML: {error}", place=place) from error
+    spec.setdefault("name", path.stem)
+    if missing := [table for table in ("envelope", "actor") if table not in spec]:
+        raise ConfigError(f"the mapping has no [{missing[0]}]", place=str(path), hint="docs/mappings.md describes the tables")
+    try:
+        return Mapping(spec)
+    except ConfigError as error:
+        raise ConfigError(error.message, place=str(path), hint="docs/mappings.md describes the tables") from error
+    except (AttributeError, KeyError, TypeError, ValueError, re.error) as error:
+        words = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"the mapping cannot be understood: {words}", place=str(path), hint="docs/mappings.md") from error
+
+
+def find_mapping(name: str, base_dir: Path, more: Iterable[str] = ()) -> Mapping:
+    """The mapping of that name or file. Raises ConfigError; ``more`` are names that its hint tells besides ours."""
+    if name.endswith(SUFFIX):
+        return read_mapping(base_dir / name)
+    ours = load_mappings()
+    if name not in ours:
+        known = ", ".join(sorted({*ours, *more}))
+        raise ConfigError(
+            f"there is no mapping `{name}`", hint=f"Known: {known}; one of your own is named by its file, as in acme.toml"
+        )
+    return ours[name]
+
+
+def mappings_of(config: Config) -> list[Mapping]:
+    """Ours, and behind them those that a source of this configuration names by its file. Raises ConfigError."""
+    named = {str(table.get("mapping", "")) for table in config.sources.values()}
+    return [*load_mappings().values(), *(read_mapping(config.base_dir / name) for name in sorted(named) if name.endswith(SUFFIX))]
