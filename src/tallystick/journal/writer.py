@@ -263,7 +263,12 @@ class Journal:
         else:
             return
         self._metrics.refused.labels(error.code).inc()
-        raise error
+        try:
+            raise error
+        finally:
+            # Else this frame and the error hold each other, and with them all frames up to the request's, its body and events
+            # included, until the collector looks for cycles: hundreds of megabytes while a flood is being refused.
+            del error
 
     def _claim(self, request: Append, account: list[AccountBatch]) -> list[Claim] | None:
         """Claim all batches, or none and None while an id is in flight elsewhere: wait for a commit and claim again."""

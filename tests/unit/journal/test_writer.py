@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -183,6 +184,33 @@ def test_the_queue_is_bounded_in_bytes(tmp_path: Path, disk: Disk) -> None:
 
     with_journal(tmp_path, work, queue="32KiB")
     assert len(events(tmp_path)) == 4
+
+
+def refusals() -> int:
+    return sum(isinstance(one, OverloadedError) for one in gc.get_objects())
+
+
+def test_what_is_refused_does_not_stay_in_memory(tmp_path: Path, disk: Disk) -> None:
+    """Neither the request nor the frames around it wait for the collector of cycles: a flood that is refused would fill the memory."""
+
+    async def work(journal: Journal) -> None:
+        disk.hold = threading.Event()
+        waiting = [asyncio.create_task(append(journal, b"x" * 7_000)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        gc.collect()
+        gc.disable()
+        try:
+            before = refusals()
+            for _ in range(3):
+                with pytest.raises(OverloadedError):
+                    await append(journal, b"x" * 7_000)
+            assert refusals() == before
+        finally:
+            gc.enable()
+            disk.hold.set()
+        await asyncio.gather(*waiting)
+
+    with_journal(tmp_path, work, queue="32KiB")
 
 
 def test_a_repeat_is_answered_with_its_first_position(tmp_path: Path) -> None:
