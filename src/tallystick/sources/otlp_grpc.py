@@ -104,16 +104,28 @@ class OtlpGrpcSource:
 
     async def _export(self, _: Any, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """One call: the answer's bytes, or the call's end with a status."""
-        request_id = random_piece()[:8].hex()
+        request_id = random_piece().hex()[:16]
+        answer = await self._attempt(context, request_id)
+        if isinstance(answer, Problem):
+            await _refuse(context, answer, request_id)
+            raise AssertionError("abort returned")
+        return answer
+
+    async def _attempt(self, context: grpc.aio.ServicerContext[bytes, bytes], request_id: str) -> bytes | Problem:
+        """The answer, or why there is none.
+
+        The problem comes without its traceback: the library keeps the error that ends a call in a cycle with the call's context, and
+        with a traceback the frames below, message and events among them, would stay in memory until the collector looks for cycles.
+        """
         try:
             return await self._take(context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a call ends with, its sender gets an answer, and the log the rest
             problem = problem_of(error)
             if problem is None:
                 log.exception("request failed", request_id=request_id, source=self._plan.name)
                 problem = Problem(500, "internal", "this request failed; the log has the request id")
-            await _refuse(context, problem, request_id)
-            raise  # not reached: the call has ended
+            problem.__traceback__ = problem.__context__ = problem.__cause__ = None
+            return problem
 
     async def _take(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         parts, plan, peer = self._parts, self._plan, peer_host(context.peer())
