@@ -31,11 +31,12 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tallystick.errors import ConfigError, EventInvalidError
-from tallystick.event import Change, Event, strict
+from tallystick.event import Event, strict
 from tallystick.event.fields import ID
 from tallystick.event.plain import Plain, read_plain
 from tallystick.event.stamp import add_flag
 from tallystick.plugin import Carrier
+from tallystick.transforms.changes import ChangeRules
 from tallystick.transforms.expressions import Path, Scope
 from tallystick.transforms.rules import RuleBook
 from tallystick.transforms.unwrap import unwrap
@@ -123,12 +124,14 @@ class Mapping:
         parse = spec.get("parse", {})
         self._steps = parse.get("unwrap", [])
         self._step_keys = {step[kind] for step in self._steps for kind in ("list", "object", "text") if kind in step}
+        self._splits = [step["split"] for step in self._steps if "split" in step]
+        self._reads_carrier = parse.get("carrier", False)
         self._refusals = parse.get("refuse", [])
         self._takes_text = parse.get("text", False)
         self._keys: list[str] = spec.get("match", {}).get("all", [])
         self._rules = RuleBook(spec)
         self._is_particular = bool(self._keys or self._refusals)
-        self._before = [re.compile(pattern) for pattern in spec.get("changes", {}).get("before", [])]
+        self._changes = ChangeRules(spec.get("changes", {}))
         redact = spec.get("redact", {})
         self.redact_allow = frozenset(redact.get("allow", ()))
         self.redact_keys = frozenset(redact.get("keys", ()))
@@ -161,6 +164,8 @@ class Mapping:
 
     def _is_record(self, members: MappingType[str, Any]) -> bool:
         """Whether an object with these members is a record for sure, and no container of records."""
+        if any(type(several := members.get(key)) is list and len(several) > 1 for key in self._splits):
+            return False
         return (bool(self._keys) and all(key in members for key in self._keys)) or self._step_keys.isdisjoint(members)
 
     def _check(self, members: MappingType[str, Any]) -> None:
@@ -239,19 +244,21 @@ class _Run:
         mapping, value = self._mapping, plain.value
         if mapping._is_particular:
             mapping._check(value)
+        if mapping._reads_carrier:
+            self._add_more(value)
         rules = mapping._rules.of(value)
         scope = Scope(value, self._variables)
         event = rules.fill(scope, self._carrier.time)
-        if mapping._before:
-            raws = {key: Raw(_encode(member)) for key, member in value.items()}
-            event.changes = _changes(mapping._before, raws, scope.taken)
+        if mapping._changes:
+            raws = {key: Raw(_encode(member)) for key, member in value.items() if mapping._changes.may_ask(key)}
+            event.changes = mapping._changes.find(raws, scope.taken)
         if rules.has_own_id or self._options.names_by_digest:
             event.id = self._make_id(rules.own_id(scope), plain.content, event)
         for name in scope.taken:
             value.pop(name, None)
         if scope.used:
             _drop(value, scope.used)
-        if self._carrier.more:
+        if self._carrier.more and not mapping._reads_carrier:
             self._add_more(value)
         if value:
             event.metadata = Raw(_encode(value))
@@ -265,16 +272,22 @@ class _Run:
         if len(content) > RECORD_BYTES_MAX:
             raise EventInvalidError(f"the record has {len(content)} bytes", code="event_too_large")
         strict.require_strict(content, DEPTH_MAX)
-        value = _decode(content)
+        if mapping._reads_carrier and self._carrier.more:
+            joined: dict[str, Any] = dict(_decode_members(content))
+            self._add_more(joined)
+            members_text = _encode(joined)
+        else:
+            members_text = content
+        value, own = _decode(members_text), _decode_members(members_text)
         rules = mapping._rules.of(value)
         scope = Scope(value, self._variables)
         event = rules.fill(scope, self._carrier.time)
-        own = _decode_members(content)
-        if mapping._before:
-            event.changes = _changes(mapping._before, own, scope.taken)
+        if mapping._changes:
+            event.changes = mapping._changes.find(own, scope.taken)
         event.id = self._make_id(rules.own_id(scope), content, event)
         rest = _without(own, [*((name,) for name in scope.taken), *scope.used])
-        self._add_more(rest)
+        if not mapping._reads_carrier:
+            self._add_more(rest)
         if rest:
             event.metadata = Raw(_encode(rest))
         return event, content
@@ -316,23 +329,6 @@ def _strings(spec: Any) -> Iterator[str]:
     elif isinstance(spec, dict | list):
         for inner in spec.values() if isinstance(spec, dict) else spec:
             yield from _strings(inner)
-
-
-def _changes(patterns: Sequence[re.Pattern[str]], members: MappingType[str, Raw], taken: list[str]) -> list[Change] | UnsetType:
-    changes = []
-    for key, before in members.items():
-        for pattern in patterns:
-            match = pattern.fullmatch(key)
-            if match is None:
-                continue
-            name = "_".join(part for part in match.groups() if part)
-            after = members.get(name)
-            changes.append(
-                Change(path="/" + strict.escape(name), op="replace", before=before, after=UNSET if after is None else after)
-            )
-            taken += [key, name]
-            break
-    return changes or UNSET
 
 
 def _without(members: MappingType[str, Raw], used: list[Path]) -> dict[str, Raw]:

@@ -6,6 +6,8 @@ One step is tried after the other, on the outermost value first, until none fits
     { object = "detail" }                          one record under this key
     { text = "CloudTrailEvent" }                   a record as JSON text under this key
     { text = "message", after = "github_audit: " } the same, behind a prefix within the text
+    { split = "events" }                           a record that tells of several things in the list under this key: one record for
+                                                   each, with all other members
 
 An array is a container always, and so are several lines that each begin like an object. A value that has all keys of `match` is a record and is not opened.
 """
@@ -26,6 +28,7 @@ _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Unwrapped(NamedTuple):
@@ -52,6 +55,9 @@ def _inside(
 ) -> list[bytes] | None:
     """What ``text`` contains; None when it is no container."""
     if members is not None:
+        parts = _split(members, steps)
+        if parts is not None:
+            return parts
         return None if keys and all(key in members for key in keys) else _open(members, steps)
     elements = _decode(_decode_list, text) if text.startswith(b"[") else None
     if elements is not None:
@@ -60,10 +66,22 @@ def _inside(
     return lines if len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines) else None
 
 
+def _split(members: Mapping[str, Raw], steps: Sequence[Mapping[str, str]]) -> list[bytes] | None:
+    """One record for each element of a list of several; None when there is none."""
+    for key in (step["split"] for step in steps if "split" in step):
+        value = members.get(key)
+        elements = None if value is None else _decode(_decode_list, bytes(value))
+        if elements is not None and len(elements) > 1:
+            return [_encode({**members, key: [element]}) for element in elements]
+    return None
+
+
 def _open(members: Mapping[str, Raw], steps: Sequence[Mapping[str, str]]) -> list[bytes] | None:
     """The values inside, by the first step that fits; None when none does."""
     for step in steps:
-        kind = next(name for name in ("list", "object", "text") if name in step)
+        kind = next((name for name in ("list", "object", "text") if name in step), None)
+        if kind is None:
+            continue
         value = members.get(step[kind])
         if value is None:
             continue

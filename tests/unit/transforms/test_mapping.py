@@ -16,6 +16,7 @@ from tallystick.errors import ConfigError
 from tallystick.event import Event, Source
 from tallystick.event.codec import encode_lines
 from tallystick.event.stamp import Stamp
+from tallystick.plugin import Carrier
 from tallystick.transforms import Mapping, MapResult, build_transform, load_mappings
 from tallystick.transforms.expressions import Scope, split_path
 from tallystick.transforms.mapping import RAW_BYTES_MAX
@@ -421,3 +422,65 @@ def test_kubernetes_in_aks_records() -> None:
 def test_names_with_dots_stand_in_quotes() -> None:
     """In a path; `[]` may follow."""
     assert split_path('a."b.c/d"[].e') == ("a", "b.c/d", "[]", "e")
+
+
+LISTS = """
+[changes]
+lists = [
+  { each = "on.props", name = "k", before = "o", after = "n" },
+  { name = "d.what", before = "d.from", after = "d.to" },
+  { name = "e[].p[n=NAME].v", before = "e[].p[n=OLD].v", after = "e[].p[n=NEW].v" },
+]
+"""
+
+
+@pytest.mark.parametrize("space", [b"", b" "])
+def test_changes_come_from_lists_of_them(space: bytes) -> None:
+    """Lists on the way are opened, null is no value, values keep their text, and everything stays in metadata too."""
+    record = (
+        b'{"what":"a","on":[{"props":[{"k":"x/y","o":1.0,"n":[2]},{"k":"add","o":null,"n":"v"}]},{"props":{"k":"gone","o":"v"}},'
+        b'{"props":[{"o":1},7,{"k":"none"}]}],"d":{"what":"w","from":"f","to":"t"},'
+        b'"e":[{"p":[{"n":"NAME","v":"s"},{"n":"OLD","v":1},{"n":"NEW","v":2}]}]' + space + b"}"
+    )
+    event = line(one(mapping(LISTS), record))
+    assert event["changes"] == [
+        {"path": "/x~1y", "op": "replace", "before": 1.0, "after": [2]},
+        {"path": "/add", "op": "add", "after": "v"},
+        {"path": "/gone", "op": "remove", "before": "v"},
+        {"path": "/w", "op": "replace", "before": "f", "after": "t"},
+        {"path": "/s", "op": "replace", "before": 1, "after": 2},
+    ]
+    assert set(event["metadata"]) == {"on", "d", "e"}
+
+
+def test_numbers_in_changes_keep_their_text() -> None:
+    """Also where the record cannot take the short way."""
+    event = one(mapping(LISTS), b'{"what":"a","on":{"props":[{"k":"x","o":1E2,"n":1.50}]}}')
+    assert event.changes
+    (change,) = event.changes
+    assert (bytes(change.before), bytes(change.after)) == (b"1E2", b"1.50")
+
+
+def test_a_record_of_several_things_becomes_several_events() -> None:
+    """Each has one element of the list and all other members, with their own bytes; one alone stays as it came."""
+    made = mapping('[parse]\nunwrap = [{ list = "items" }, { split = "parts" }]\n')
+    result = made.map(b'{"items":[{"what":"a","n":1.0,"parts":[{"p":1},{"p":2.50}]},{"what":"b", "parts":[{"p":3}]}]}')
+    assert not result.problems
+    assert [event.raw for event in result.events] == [
+        '{"what":"a","n":1.0,"parts":[{"p":1}]}',
+        '{"what":"a","n":1.0,"parts":[{"p":2.50}]}',
+        '{"what":"b", "parts":[{"p":3}]}',
+    ]
+
+
+@pytest.mark.parametrize("record", [b'{"n":1}', b'{"n":1E2}'])
+def test_a_mapping_may_read_what_the_protocol_said(record: bytes) -> None:
+    """Members of the carrier stand beside the record's own while it is mapped; the id is that of the record alone."""
+    text = 'name = "c"\n[parse]\ncarrier = true\n[envelope]\naction = "hook.event"\n[actor]\ntype = { const = "user" }\nid = { const = "u" }\n'
+    carrier = Carrier(more={"hook": {"event": "push", "id": "1"}})
+    made = mapping(text=text + '[dedupe]\nkey = "hook.id"\n')
+    (event,) = made.map_batch([record], [carrier]).events
+    assert event.action == "push"
+    assert str(event.id).startswith("1.")
+    assert set(line(event)["metadata"]) == {"n"}
+    assert made.map_batch([record]).problems[0].code == "field_missing"
