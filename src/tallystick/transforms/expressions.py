@@ -48,7 +48,7 @@ ACTION_MAX = 128
 _IP_MAX = 64
 """An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?", re.ASCII)
-_NOTHING_SAID = frozenset({"-", "--", "?", "n/a", "null", "(null)", "none", "(none)", "nil", "undefined"})
+_NOTHING_SAID = frozenset({"-", "--", "?", "n/a", "null", "(null)", "none", "(none)", "nil", "undefined", "not available"})
 _SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(?:(\[\])|\[([^=\]]+)=([^\]]*)\])?')
 _NO_ACTION = re.compile(r"[^A-Za-z0-9_./:-]+")
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")

@@ -40,7 +40,7 @@ def test_every_address_comes_back_from_its_endpoint(address: Any, port: int) -> 
     assert as_endpoint(text) == str(address)
 
 
-@pytest.mark.parametrize("text", ["-", "?", "(null)", "N/A", "None"])
+@pytest.mark.parametrize("text", ["-", "?", "(null)", "N/A", "None", "Not Available"])
 def test_words_for_nothing_say_nothing(text: str) -> None:
     """The next candidate gets its turn, and the word stays in metadata."""
     scope = Scope({"user": text, "other": "ann"}, {})
