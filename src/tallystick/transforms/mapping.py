@@ -164,7 +164,7 @@ class Mapping:
 
     def _is_record(self, members: MappingType[str, Any]) -> bool:
         """Whether an object with these members is a record for sure, and no container of records."""
-        if any(type(several := members.get(key)) is list and len(several) > 1 for key in self._splits):
+        if self._splits and any(type(several := members.get(key)) is list and len(several) > 1 for key in self._splits):
             return False
         return (bool(self._keys) and all(key in members for key in self._keys)) or self._step_keys.isdisjoint(members)
 
