@@ -148,7 +148,7 @@ async def run_until(lane: Lane, is_done: Callable[[], bool], timeout_s: float = 
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        lane.close()
+        await lane.close()
 
 
 def numbers(lane: Lane, handle: str = HANDLE) -> dict[str, Any]:

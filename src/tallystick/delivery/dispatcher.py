@@ -180,7 +180,7 @@ class Dispatcher:
             await asyncio.gather(*tasks, return_exceptions=True)
             for lane in self.lanes.values():
                 await lane.destination.close()
-                lane.close()
+                await lane.close()
             self._threads.shutdown(wait=False)
             self._lock.release()
 

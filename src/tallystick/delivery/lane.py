@@ -31,6 +31,7 @@ from tallystick.delivery.builder import CutBuilder, Planned
 from tallystick.delivery.cut import halve, is_due
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.delivery.history import History, now
+from tallystick.delivery.open_cuts import OpenCuts
 from tallystick.delivery.retry import backoff_s
 from tallystick.delivery.round import Change, Replaced, Round, Sealed
 from tallystick.delivery.sender import Sender
@@ -87,7 +88,7 @@ class Lane:
         self._state_file = state_file
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lane-{name}")
         self._round = Round()
-        self._open: dict[int, Planned] = {}
+        self._open = OpenCuts()
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count()
         self._turn: list[str] = []
@@ -101,7 +102,7 @@ class Lane:
         await self.in_thread(self._load)
         watch = asyncio.create_task(self.sender.watch_park())
         try:
-            for planned in sorted(self._open.values(), key=lambda planned: planned.record.id):
+            for planned in sorted(self._open.planned(), key=lambda planned: planned.record.id):
                 self._start(planned)
             await self._loop()
         finally:
@@ -111,10 +112,11 @@ class Lane:
             await asyncio.gather(*tasks, return_exceptions=True)
             self._give_up_changes()
 
-    def close(self) -> None:
-        """Let go of thread and history, after ``run`` ended."""
+    async def close(self) -> None:
+        """Let go of history and thread, after ``run`` ended. What the thread was doing then is done first: SQLite does not
+        survive being closed under a write, and nobody else may have the role's lock while it lasts."""
+        await self.in_thread(self.history.close)
         self._thread.shutdown(wait=False)
-        self.history.close()
 
     async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run blocking work in this lane's own thread."""
@@ -129,7 +131,7 @@ class Lane:
 
     def first_pending(self, handle: str) -> int:
         """The lowest index of a tenant that is not settled."""
-        firsts = [p.record.first for p in self._open.values() if p.record.handle == handle and not p.record.only]
+        firsts = [p.record.first for p in self._open.planned() if p.record.handle == handle and not p.record.only]
         return min([self._next_of(handle), *firsts])
 
     async def _loop(self) -> None:
@@ -175,7 +177,7 @@ class Lane:
         self._round = Round(changes=self._round.changes)
         self._after = state.after
         self._numbers = itertools.count(state.next_cut)
-        self._open = {number: Planned(record, None) for number, record in state.cuts.items()}
+        self._open = OpenCuts({number: Planned(record, None) for number, record in state.cuts.items()})
         if state.is_paused:
             self.sender.pause()
 
@@ -185,7 +187,7 @@ class Lane:
         Small ones together share the durable steps of a commit, which is what a thousand quiet tenants need.
         """
         planned: list[Planned] = []
-        size = sum(len(open_cut.cut.body) for open_cut in list(self._open.values()) if open_cut.cut is not None)
+        size = sum(len(open_cut.cut.body) for open_cut in self._open.planned() if open_cut.cut is not None)
         for replay in self.state.replays:
             if not self._has_room(planned, size):
                 break
@@ -193,7 +195,7 @@ class Lane:
         tenants = self._sealed.tenants()
         if len(self._turn) != len(tenants):
             self._turn += sorted(tenants.keys() - set(self._turn))
-        counts = Counter(open_cut.record.handle for open_cut in list(self._open.values()))
+        counts = Counter(open_cut.record.handle for open_cut in self._open.planned())
         for handle in list(self._turn):
             first, sealed = self._next_of(handle), self._sealed.size(handle)
             while self._is_due(handle, sealed - first) and counts[handle] < self._tenant_max and self._has_room(planned, size):
@@ -268,6 +270,8 @@ class Lane:
         for planned in [*current.planned, *(new for replaced in current.replaced for new in replaced.new)]:
             if planned.cut is not None:
                 self._start(planned)
+        for replaced in current.replaced:
+            self._open.remove(replaced.old)
         for change in current.changes:
             if not change.done.done():
                 change.done.set_result(None)
@@ -311,7 +315,7 @@ class Lane:
             self.letters.mark_replayed(self.name, redeemed, at)
 
     def _start(self, planned: Planned) -> None:
-        self._open[planned.record.id] = planned
+        self._open.add(planned)
         task = asyncio.create_task(self._work(planned))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -328,10 +332,12 @@ class Lane:
                 await asyncio.sleep(backoff_s(failures, self._settings.retry_min.seconds, self._settings.retry_max.seconds))
             else:
                 break
-        self._open.pop(planned.record.id, None)
         self.news.set()
 
     async def _decide(self, planned: Planned) -> None:
+        """Put what became of a cut into the next round. One that is replaced stays open until the commit opens the new ones."""
+        if self.destination.is_ordered:
+            await self._open.turn(planned)
         answer = await self.sender.deliver(planned, self._rebuild, lambda: self._after)
         if answer is None:
             is_there = await self.destination.find(planned.record.place, planned.record.sha256)
@@ -347,6 +353,7 @@ class Lane:
             return
         self._after = answer.where or self._after
         self._round.settlements.append(settle_cut(self.name, planned, answer, now()))
+        self._open.remove(planned)
 
     async def _rebuild(self, planned: Planned) -> Cut | None:
         return await self.in_thread(self._builder.rebuild, planned.record)

@@ -111,6 +111,16 @@ async def test_a_cut_that_is_too_large_is_halved_until_it_fits(bench: LaneBench)
     assert all(len(cut.lines) <= 13 for cut in destination.cuts.values())
 
 
+@pytest.mark.parametrize("count", [3, 9])
+async def test_nothing_behind_a_split_cut_overtakes_its_halves(bench: LaneBench, count: int) -> None:
+    """Small cuts behind it, its own later half too, wait until all of the earlier ones are settled (P4)."""
+    bench.world.add(count)
+    destination = MemoryDestination()
+    destination.events_max = 1 if count == 3 else 2
+    await bench.drain(bench.lane(destination, limits=BatchLimits(7, 1 << 20, 0.0)))
+    assert destination.ids() == expected_ids(count)
+
+
 async def test_a_single_event_that_is_too_large_is_dead_lettered(bench: LaneBench) -> None:
     """Splitting ends at one event, which becomes a dead letter with the destination's reason."""
     bench.world.add(1)
@@ -362,7 +372,7 @@ class _running:  # noqa: N801 - reads as a statement
     async def __aexit__(self, *error: object) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-        self.lane.close()
+        await self.lane.close()
 
 
 async def _until(is_done, timeout_s: float = 10.0) -> None:  # type: ignore[no-untyped-def]

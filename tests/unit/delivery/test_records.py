@@ -177,7 +177,7 @@ async def test_a_receipt_waits_until_its_cut_is_settled_in_the_state(bench: Lane
     await outbox.hand_over_receipts(lane)
     await outbox.hand_over_receipts(lane)
     assert [entry.entry["first_index"] for entry in posted] == [0, 10]
-    lane.close()
+    await lane.close()
 
 
 async def test_the_socket_works_under_a_path_longer_than_sun_path(tmp_path: Path) -> None:
