@@ -35,6 +35,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.sources.kafka import SaslSettings
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.sources.listener import ListenSettings
+    from tallystick.sources.pull.auth import AuthSettings
     from tallystick.sources.remote import RemoteTlsSettings
     from tallystick.transforms.filter import FilterSettings
     from tallystick.transforms.redact import RedactSettings
@@ -55,6 +56,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[sources.NAME] tls = {…} of a source that connects"] = RemoteTlsSettings
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
     found["[sources.NAME] sasl = {…} of type kafka"] = SaslSettings
+    found["[sources.NAME] auth = {…} of a source that pulls"] = AuthSettings
     found['[transforms.NAME] with type = "redact"'] = RedactSettings
     found['[transforms.NAME] with type = "filter"'] = FilterSettings
     found["[destinations.NAME], every type"] = DestinationSettings

@@ -146,9 +146,13 @@ class OutboundClient:
 
     async def post(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
         """One POST. Raises ForbiddenAddressError, or DestinationUnavailableError for all that is no answer."""
+        return await self.request("POST", url, body, headers)
+
+    async def request(self, method: str, url: str, body: bytes, headers: dict[str, str], reply_max: int = REPLY_MAX) -> Reply:
+        """One request of any method; ``reply_max`` bytes of the body are read. Raises as `post` does."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._post(url, body, headers)
+                return await self._request(method, url, body, headers, reply_max)
         except TimeoutError as error:
             raise DestinationUnavailableError(f"no answer within {self._timeout_s:g} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
@@ -157,13 +161,13 @@ class OutboundClient:
     async def close(self) -> None:
         await self._pool.aclose()
 
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Reply:
-        async with self._pool.stream("POST", url, headers=list(headers.items()), content=body) as response:
+    async def _request(self, method: str, url: str, body: bytes, headers: dict[str, str], reply_max: int) -> Reply:
+        async with self._pool.stream(method, url, headers=list(headers.items()), content=body) as response:
             parts, size = [], 0
             async for part in response.aiter_stream():
-                parts.append(part[: REPLY_MAX - size])
+                parts.append(part[: reply_max - size])
                 size += len(parts[-1])
-                if size >= REPLY_MAX:
+                if size >= reply_max:
                     break
             found = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             return Reply(response.status, found, b"".join(parts))

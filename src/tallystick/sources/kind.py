@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "kubernetes": "tallystick.sources.kubernetes",
     "kafka": "tallystick.sources.kafka[kafka]",
     "nats": "tallystick.sources.nats[nats]",
+    "pull": "tallystick.sources.pull",
     "otlp": "tallystick.sources.otlp",
     "postgresql": "tallystick.sources.postgresql[postgresql]",
     "syslog": "tallystick.sources.syslog",
@@ -70,6 +71,10 @@ class MappedSettings(SourceSettings, frozen=True):
         str, Meta(description="Mapping that turns records into events; one of your own by its file, as in `acme.toml`.")
     ] = "generic"
     keep_raw: Annotated[bool, Meta(description="Keep the original record in `raw`.")] = True
+
+    def mapping_name(self, base_dir: Path) -> str:
+        """The mapping that is meant: the setting, unless a type knows better."""
+        return self.mapping
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,10 +100,11 @@ def _mapping(config: Config, type_name: str, settings: SourceSettings, name: str
     own = kind.own_mapping(config, settings) if kind.own_mapping is not None else None
     if not isinstance(settings, MappedSettings) or (own is not None and settings.mapping == own.name):
         return own
-    if settings.mapping in kind.mappings:
+    chosen = settings.mapping_name(config.base_dir)
+    if chosen in kind.mappings:
         return None
     try:
-        return find_mapping(settings.mapping, config.base_dir, [*kind.mappings, *([own.name] if own is not None else [])])
+        return find_mapping(chosen, config.base_dir, [*kind.mappings, *([own.name] if own is not None else [])])
     except ConfigError as error:
         place = error.place or place_of(config, f"sources.{name}.mapping")
         raise ConfigError(error.message, place=place, hint=error.hint) from error
