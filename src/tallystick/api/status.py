@@ -75,11 +75,16 @@ async def _intake(deps: ApiDeps) -> dict[str, Any]:
 
 
 def source_reasons(sources: dict[str, dict[str, Any]]) -> list[str]:
-    """What the sources that run by themselves complain of."""
-    return [
+    """What the sources that run by themselves complain of, and which of the expected ones are silent."""
+    reasons = [
         f"source {name}: {row['state']}" + (f", {row['reason']}" if row["reason"] else "")
         for name, row in sources.items()
         if "state" in row and (row["state"] == "failed" or row["reason"])
+    ]
+    return reasons + [
+        f"source {name}: silent since {row['silent_since']}, expected every {row['expect_every_seconds']:g} s"
+        for name, row in sources.items()
+        if row.get("silent_since")
     ]
 
 

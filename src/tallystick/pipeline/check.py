@@ -30,7 +30,7 @@ def _way(config: Config, plan: SourcePlan, wheres: dict[str, str | None]) -> dic
     transforms = [*config.pipeline.transforms, *own]
     steps = ["POST /v1/events" if plan.name == EVENTS else load_kind(plan.type).way(plan)]
     if isinstance(plan.settings, MappedSettings):
-        steps.append(f"mapping {plan.settings.mapping}")
+        steps.append(f"mapping {plan.settings.mapping_name(config.base_dir)}")
     steps += [f"transform {name}" for name in transforms]
     steps.append("journal, tree, archive, search")
     ends = ["quarantined with a reason"]

@@ -30,6 +30,7 @@ from tallystick.pipeline.entrance import (
 )
 from tallystick.pipeline.own_sources import OwnSources
 from tallystick.pipeline.process import bind_tcp, bind_unix
+from tallystick.sources.expected import ExpectedSources
 from tallystick.sources.inner_door import InnerDoor
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import SourcePlan
@@ -72,13 +73,18 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     service = build_service(installation, journal, TenantRegistry(installation.data_dir), bounds, SourceTallies)
     entrance = Entrance(installation, service, not_ready, bounds, "intake")
     sources = OwnSources(entrance.parts)
+    expected = ExpectedSources(installation.data_dir / "sources", service.tallies)
+    expected.meet(service.plans.values())
     door = JournalDoor(journal, service.tenants, not_ready, partial(_tally, service.tallies))
     wanted = installation.config.server.workers if listener is None else 0
-    inner = Server(InnerDoor(service, lambda: _status(journal, service, sources, wanted - door.connected)), http="httptools")
+    inner = Server(
+        InnerDoor(service, lambda: _status(journal, service, sources, expected, wanted - door.connected)), http="httptools"
+    )
     stop, inner_stop = stop_on_signals(), asyncio.Event()
     serving_inner = asyncio.create_task(serve_until(inner, bind_unix(installation.run_dir / "intake.sock"), inner_stop))
     serving_inner.add_done_callback(lambda _: stop.set())
     await sources.take(installation.config, service.plans)
+    counting = asyncio.create_task(expected.run(stop))
 
     def check(config: Config, plans: Mapping[str, SourcePlan]) -> None:
         entrance.check(config, plans)
@@ -86,6 +92,7 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
 
     async def take(config: Config, plans: Mapping[str, SourcePlan]) -> None:
         entrance.take(config, plans)
+        expected.meet(plans.values())
         await sources.take(config, plans)
 
     take_on_signal(installation, "intake", check, take)
@@ -94,7 +101,7 @@ async def _serve(installation: Installation, journal: Journal, listener: socket.
     else:
         serving = asyncio.create_task(door.serve(bind_unix(installation.run_dir / "journal.sock"), stop))
     await stop.wait()
-    await asyncio.gather(serving, sources.stop())
+    await asyncio.gather(serving, sources.stop(), counting)
     await entrance.close()
     inner_stop.set()
     await serving_inner
@@ -118,7 +125,9 @@ def _tally(tallies: SourceTallies, request: Append, done: Committed) -> None:
     )
 
 
-def _status(journal: Journal, service: IntakeService, sources: OwnSources, workers_away: int) -> dict[str, Any]:
+def _status(
+    journal: Journal, service: IntakeService, sources: OwnSources, expected: ExpectedSources, workers_away: int
+) -> dict[str, Any]:
     """The intake's page for the api process: journal, readiness, and events accepted by each tenant."""
     accepted = journal.accepted()
     tenants = {tenant.name: accepted.get(tenant.handle, 0) for tenant in service.tenants.all()}
@@ -126,10 +135,13 @@ def _status(journal: Journal, service: IntakeService, sources: OwnSources, worke
     page = journal.status()
     late = [f"the disk has owed an answer for {page['stalled_seconds']:.0f} s"] if page["stalled_seconds"] > _STALLED_S else []
     away = [f"{workers_away} of the intake workers are not connected"] if workers_away > 0 else []
+    rows = sources.page()
+    for name, row in expected.page().items():
+        rows[name] |= row
     return {
         **page,
         "ready": not reasons,
         "reasons": reasons + late + away,
         "accepted": tenants,
-        "sources": sources.page(),
+        "sources": rows,
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from msgspec import Meta
 
+from tallystick.config import Duration
 from tallystick.config.settings import Config, Settings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Source, SourceContext
@@ -58,6 +59,13 @@ class SourceSettings(Settings, frozen=True):
         Meta(description="Tenant of every event; absent: the credential's."),
     ] = None
     transforms: Annotated[tuple[str, ...], Meta(description="Transforms of this source, in this order.")] = ()
+    expect_every: Annotated[
+        Duration | None, Meta(description="Longest time without anything from it; past it status says since when it is silent.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.expect_every is not None and self.expect_every.seconds < 1:
+            raise ValueError(f"expect_every = {self.expect_every.text!r} is shorter than a second")
 
     def check(self, base_dir: Path) -> None:
         """What types alone cannot say of a value; opens no connection and makes no file. Raises ConfigError, whose ``place`` may

@@ -72,6 +72,11 @@ class SourceTallies:
         tally.quarantined += quarantined
         tally.last_at = received_at
 
+    def last_at(self, source: str) -> str:
+        """When its last request was received; empty before one."""
+        tally = self._tallies.get(source)
+        return tally.last_at if tally is not None else ""
+
     def page(self) -> dict[str, dict[str, Any]]:
         """The counts by source, as status shows them."""
         return {

@@ -125,6 +125,34 @@ async def test_a_restart_goes_on(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", READY)
+async def test_a_crash_between_page_and_place(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is committed and its place is not saved: the page is asked for again, and its records have the ids of the first time."""
+    with vendors.serve(READY[name][0]) as vendor, monkeypatch.context() as crash:
+        vendor.add(7)
+        is_crashed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def save(*_: Any) -> None:
+            loop.call_soon_threadsafe(is_crashed.set)
+            raise SystemError("the process is gone")
+
+        crash.setattr(stream.Places, "save", save)
+        first = Running(make(name, vendor, tmp_path), MemoryIntake())
+        async with asyncio.timeout(20):
+            await is_crashed.wait()
+        with pytest.raises(SystemError):
+            await first.task
+        crash.undo()
+        known = {record.id for record in first.intake.records}
+        assert known
+        second = Running(make(name, vendor, tmp_path), first.intake)
+        await until(lambda: numbers(second) == list(range(7)), "7 records")
+        await until(lambda: len(second.intake.records) >= 7 + len(known), "those of the first page again")
+        assert len({record.id for record in second.intake.records}) == 7
+        await second.end()
+
+
+@pytest.mark.parametrize("name", READY)
 async def test_errors_and_limits_are_waited_out(name: str, tmp_path: Path) -> None:
     """A rate limit, server errors, an HTML page, an expired token and a cut reply: all records arrive all the same, each once."""
     with vendors.serve(READY[name][0]) as vendor:
