@@ -71,7 +71,9 @@ def okta(vendor: Vendor, asked: Asked) -> Answer:
         return Answer(404)
     after = int(asked.query.get("after", "0"))
     found = [
-        _record(vendor, n, uuid=f"u-{n}", published=_rfc(vendor.at[n]), eventType="user.session.start")
+        _record(
+            vendor, n, uuid=f"u-{n}", published=_rfc(vendor.at[n]), eventType="user.session.start", severity="INFO", version="0"
+        )
         for n in range(after, min(after + PAGE, len(vendor.at)))
     ]
     following = f"{vendor.base}/api/v1/logs?{urlencode({**asked.query, 'after': after + len(found)})}"
@@ -120,7 +122,13 @@ def slack(vendor: Vendor, asked: Asked) -> Answer:
     after = int(base64.b64decode(asked.query.get("cursor", "MA==")))
     entries = [
         _record(
-            vendor, n, id=f"s-{n}", date_create=int(vendor.at[n]), action="user_login", actor={"type": "user", "user": {"id": "W1"}}
+            vendor,
+            n,
+            id=f"s-{n}",
+            date_create=int(vendor.at[n]),
+            action="user_login",
+            actor={"type": "user", "user": {"id": "W1"}},
+            context={"ip_address": "192.0.2.1"},
         )
         for n in found[after : after + PAGE]
     ]
@@ -145,6 +153,7 @@ def google(vendor: Vendor, asked: Asked) -> Answer:
                 n,
                 id={"time": _rfc(vendor.at[n]), "uniqueQualifier": str(n), "applicationName": application},
                 actor={"email": "a@example.com"},
+                events=[{"type": "login", "name": "login_success"}],
             )
             for n in found[after : after + PAGE]
         ]
@@ -218,7 +227,7 @@ def onepassword(vendor: Vendor, asked: Asked) -> Answer:
         return Answer(400, {"Error": {"Message": "either a cursor or a reset cursor"}})
     after = int(asked.body.get("cursor", "0"))
     found = range(after, min(after + PAGE, len(vendor.at)))
-    items = [_record(vendor, n, uuid=f"o-{n}", timestamp=_rfc(vendor.at[n]), action="view") for n in found]
+    items = [_record(vendor, n, uuid=f"o-{n}", timestamp=_rfc(vendor.at[n]), action="view", object_type="vault") for n in found]
     return Answer(200, {"cursor": str(after + len(items)), "has_more": after + PAGE < len(vendor.at), "items": items})
 
 

@@ -22,6 +22,7 @@ from tallystick.sources.pull import PullSettings, PullSource, source, stream
 from tallystick.sources.pull.auth import AuthSettings
 from tallystick.sources.pull.definition import load_definition, read_definition, ready_definitions
 from tallystick.testing.source import MemoryIntake
+from tallystick.transforms import load_mappings
 
 READY: dict[str, tuple[Callable[..., Answer], dict[str, Any], str]] = {
     "okta": (vendors.okta, {"auth": {"token": "s"}, "parameters": {"domain": "acme.okta.com"}}, "SSWS s"),
@@ -108,6 +109,19 @@ async def test_all_pages_then_what_is_new(name: str, tmp_path: Path) -> None:
         wanted = READY[name][2]
         assert {one.headers["authorization"] for one in vendor.requests if "token" not in one.path and wanted} <= {wanted}
         assert next(iter(run.page["streams"].values()))["newest_record_at"] > 0
+
+
+@pytest.mark.parametrize("name", READY)
+async def test_records_become_events(name: str, tmp_path: Path) -> None:
+    """The mapping that a definition names, its product's own, understands every record."""
+    mapping = load_definition(name, tmp_path).mapping
+    assert mapping != "generic"
+    async with pulling(name, tmp_path, 4) as (_, run):
+        await until(lambda: numbers(run) == list(range(4)), "the records")
+        for record in run.intake.records:
+            result = load_mappings()[mapping].map(record.data, source_type="pull", peer=record.peer)
+            assert result.problems == []
+            assert len(result.events) == 1
 
 
 @pytest.mark.parametrize("name", READY)
