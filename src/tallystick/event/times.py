@@ -45,6 +45,7 @@ _SHAPE = re.compile(
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,9})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_SECONDS_DIGITS = 11
 _SMALLEST = (("ns", 10**17), ("us", 10**14), ("ms", 10**11), ("s", 0))
 _TAILS = {20: (19, ".000000Z"), 24: (23, "000Z"), 27: (27, ""), 30: (26, "Z")}
 
@@ -102,6 +103,16 @@ def parse_epoch(text: str, unit: str | None = None) -> ParsedTime | None:
         micros += int(fraction.ljust(9, "0")) // (10**3 * per_second)
     second = _second(number // per_second)
     return None if second is None else ParsedTime(f"{second}.{micros:06d}Z")
+
+
+def parse_moment(moment: float) -> ParsedTime | None:
+    """The same for a number as JSON readers give it; digits that it has past the microsecond are cut."""
+    text = repr(moment)
+    whole, _, fraction = text.partition(".")
+    if len(whole) > _SECONDS_DIGITS or not (fraction.isdigit() and whole.isdigit()):
+        return parse_epoch(text)
+    second = _second(int(whole))
+    return None if second is None else ParsedTime(f"{second}.{fraction[:6]:0<6}Z")
 
 
 @lru_cache(maxsize=4096)

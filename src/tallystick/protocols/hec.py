@@ -16,8 +16,11 @@ but not strict JSON (a key twice, half of a surrogate pair) Splunk would take an
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from operator import add
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,14 +36,16 @@ from tallystick.protocols.hec_answers import EVENT_BLANK, EVENT_REQUIRED, FIELDS
 DEPTH_MAX = 32
 """Levels of one object: one more than a record may have."""
 _ELEMENT_COMMAS = 20
+_ELEMENT_BORDERS = 2
 _CLAIM_MAX = 64
 _RUN_BYTES_MAX = 1 << 20
 """Values take up to thirty times their text, so only so much is read at once."""
 _SECONDS_MAX = 1e18
 _BLANKS = b" \t\r\n"
+_BORDER = re.compile(rb"\}([ \t\r\n]*)\{")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]]', re.DOTALL)
 _LEADING_TIME = re.compile(rb'\{"time":(-?[0-9]+\.[0-9]+)(?=[,}])')
-_TEXT = {str}
+_NUMBERS = (int, float)
 _CHANNEL = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _NOTHING: Mapping[str, Any] = {}
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -59,17 +64,24 @@ class HecObject(NamedTuple):
     value: dict[str, Any] | None
 
 
-class HecEvent(NamedTuple):
-    """One event: ``record`` is the object as sent (of `/raw`, the line), ``event`` the JSON or text inside it."""
+class HecFault(NamedTuple):
+    """What is wrong with one event; ``line`` counts from 1."""
 
+    line: int
+    error: HecError | EventInvalidError
     record: bytes
-    event: bytes | Plain
-    carrier: Carrier
 
-    @property
-    def text(self) -> bytes:
-        """The JSON or text inside, in any case as bytes."""
-        return _encode(self.event.value) if isinstance(self.event, Plain) else self.event
+
+@dataclass(slots=True)
+class HecBatch:
+    """The events of one body: parallel lists. ``records`` are the objects as sent (of `/raw`, the lines), ``events`` the JSON or text
+    inside, ``lines`` their numbers, from 1."""
+
+    records: Sequence[bytes] = field(default_factory=list)
+    events: Sequence[bytes | Plain] = field(default_factory=list)
+    carriers: Sequence[Carrier] = field(default_factory=list)
+    lines: Sequence[int] = field(default_factory=list)
+    faults: list[HecFault] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,29 +118,49 @@ def read_objects(body: bytes, limit: int) -> list[HecObject]:
         raise HecError(NO_DATA)
     if text.startswith(b"["):
         return list(map(_read_object, _split_array(text, limit)))
-    for separator in (b"\n", b"", b" ", b"\r\n"):
-        boundary = b"}" + separator + b"{"
-        count = text.count(boundary)
-        if count < limit and (count or not separator):
-            objects = _read_run(text, separator, boundary)
-            if objects is not None:
-                return objects
+    guess = _BORDER.search(text)
+    for separator in dict.fromkeys((guess[1] if guess else b"", b"")):
+        objects = _read_run(text, separator, limit)
+        if objects is not None:
+            return objects
     return list(map(_read_object, _walk(text, limit)))
 
 
-def _read_run(text: bytes, separator: bytes, boundary: bytes) -> list[HecObject] | None:
-    """The objects when just ``separator`` stands between them all; None when it does not, or cannot be told so."""
-    joined = b"[" + text.replace(boundary, b"},{") + b"]"
+def _read_run(text: bytes, separator: bytes, limit: int) -> list[HecObject] | None:
+    """The objects when just ``separator`` stands between them all; None when it does not, or cannot be told so.
+
+    Raises TooManyError.
+    """
+    joined = b"[" + text.replace(b"}" + separator + b"{", b"},{") + b"]"
     if len(text) <= _RUN_BYTES_MAX and _read_object(joined[1 : joined.find(b"},{") + 1]).value is not None:
         run = read_run(text, joined, separator)
         if run is not None:
-            return [HecObject(record, value if _is_shallow(record) else None) for value, record in zip(*run, strict=True)]
+            return _objects(*run, limit)
+    if joined.count(b"},{") > _ELEMENT_BORDERS * limit:
+        return None
     try:
         records = list(map(bytes, _decode_list(joined)))
     except _SYNTAX:
         return None
-    # A boundary inside a string has been broken by now: then the objects do not give the text again.
-    return list(map(_read_object, records)) if separator.join(records) == text else None
+    # A border inside a string has been broken by now: then the objects do not give the text again.
+    if separator.join(records) != text:
+        return None
+    if len(records) > limit:
+        raise _too_many(limit)
+    return list(map(_read_object, records))
+
+
+def _objects(values: list[Any], records: list[bytes], limit: int) -> list[HecObject]:
+    """What `read_run` found; those that are no objects, or deep, or long have to be looked at one by one."""
+    if len(records) > limit:
+        raise _too_many(limit)
+    braces, brackets = [record.count(b"{") for record in records], [record.count(b"[") for record in records]
+    if max(braces) + max(brackets) <= DEPTH_MAX and max(map(len, records)) <= BYTES_MAX and set(map(type, values)) == {dict}:
+        return list(map(HecObject, records, values))
+    return [
+        HecObject(record, value if type(value) is dict and len(record) <= BYTES_MAX and depth <= DEPTH_MAX else None)
+        for record, value, depth in zip(records, values, map(add, braces, brackets), strict=True)
+    ]
 
 
 def _read_object(record: bytes) -> HecObject:
@@ -139,10 +171,6 @@ def _read_object(record: bytes) -> HecObject:
         if time is not None:
             plain = read_plain(b'{"time":"%s"%s' % (time[1], record[time.end() :]), DEPTH_MAX)
     return HecObject(record, None if plain is None else plain.value)
-
-
-def _is_shallow(record: bytes) -> bool:
-    return len(record) <= BYTES_MAX and strict.openings(record) <= DEPTH_MAX
 
 
 def split_raw(body: bytes, limit: int) -> tuple[list[bytes], Sequence[int]]:
@@ -208,40 +236,90 @@ def _too_many(limit: int) -> TooManyError:
 # Events
 
 
-def read_events(objects: Sequence[HecObject], defaults: Defaults) -> Iterator[HecEvent | HecError | EventInvalidError]:
-    """What each of ``objects`` holds, or what is wrong with it, in order."""
-    texts = defaults.texts()
-    for number, (record, value) in enumerate(objects):
-        try:
-            event, time, head = _take_apart(record) if value is None else _split(value)
-            if texts:
-                head = {**texts, **head}
-            if set(map(type, head.values())) - _TEXT:
-                _check_head(head)
-            if event is None:
-                raise HecError(EVENT_REQUIRED)
-            if type(event) is dict:
-                event = Plain(event, record)
-            elif type(event) is str:
-                event = event.encode()
-                if not event.strip():
-                    raise HecError(EVENT_BLANK)
-            elif type(event) is not bytes:
-                event = _encode(event)
-            parsed = parse_time(time) if time is not None else parse_time(defaults.time) if defaults.time else None
-            yield HecEvent(record, event, Carrier(head.get("host") or defaults.peer, parsed, {"hec": head} if head else _NOTHING))
-        except HecError as error:
-            yield HecError(error.answer, number)
-        except EventInvalidError as error:
-            yield error
+def read_events(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch:
+    """What ``objects`` hold, and what is wrong with those that hold no event."""
+    return _read_alike(objects, defaults) or _read_each(objects, defaults)
 
 
-def read_lines(lines: Sequence[bytes], defaults: Defaults) -> list[HecEvent]:
+def read_lines(lines: Sequence[bytes], numbers: Sequence[int], defaults: Defaults) -> HecBatch:
     """The events of the lines of a body of `/raw`."""
     head = defaults.texts()
     time = parse_time(defaults.time) if defaults.time else None
     carrier = Carrier(defaults.host or defaults.peer, time, {"hec": head} if head else _NOTHING)
-    return [HecEvent(line, line, carrier) for line in lines]
+    return HecBatch(lines, lines, [carrier] * len(lines), numbers)
+
+
+def _read_alike(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch | None:
+    """The usual body: events all objects or all texts, times numbers or absent, the rest texts. None, nothing touched, for others."""
+    values = [value for _, value in objects if value is not None]
+    if len(values) != len(objects) or defaults.texts() or defaults.time:
+        return None
+    kind = _event_kind(values)
+    if kind is None:
+        return None
+    records = [record for record, _ in objects]
+    found = [value.pop("event") for value in values]
+    events: list[Any] = list(map(Plain, found, records)) if kind is dict else list(map(str.encode, found))
+    moments = [value.pop("time", None) for value in values]
+    parsed = [None if moment is None else times.parse_moment(moment) or parse_time(moment) for moment in moments]
+    peer = defaults.peer
+    carriers = [
+        Carrier(head.get("host") or peer, moment, {"hec": head} if head else _NOTHING)
+        for head, moment in zip(values, parsed, strict=True)
+    ]
+    return HecBatch(records, events, carriers, range(1, len(records) + 1))
+
+
+def _event_kind(values: Sequence[dict[str, Any]]) -> type | None:
+    """What all events are, dict or str, where time is a number or absent and all other members are texts; else None."""
+    events: list[Any] = [value.get("event") for value in values]
+    kinds = set(map(type, events))
+    timed = sum(1 for value in values if type(value.get("time")) in _NUMBERS)
+    all_kinds = Counter(map(type, chain.from_iterable(map(dict.values, values))))
+    others = sum(count for kind, count in all_kinds.items() if kind is not str)
+    if kinds == {dict} and others == len(values) + timed and all_kinds[dict] == len(values):
+        return dict
+    if kinds == {str} and others == timed and all(map(str.strip, events)):
+        return str
+    return None
+
+
+def _read_each(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch:
+    """The same one by one."""
+    records, events, carriers, lines = [], [], [], []
+    batch, texts = HecBatch(), defaults.texts()
+    for line, (record, value) in enumerate(objects, 1):
+        try:
+            event, time, head = _take_apart(record) if value is None else _split(value)
+            head = {**texts, **head}
+            _check_head(head)
+            event = _event_of(event, record)
+        except HecError as error:
+            batch.faults.append(HecFault(line, HecError(error.answer, line - 1), record))
+            continue
+        except EventInvalidError as error:
+            batch.faults.append(HecFault(line, error, record))
+            continue
+        moment = parse_time(time) if time is not None else parse_time(defaults.time) if defaults.time else None
+        records.append(record)
+        events.append(event)
+        carriers.append(Carrier(head.get("host") or defaults.peer, moment, {"hec": head} if head else _NOTHING))
+        lines.append(line)
+    batch.records, batch.events, batch.carriers, batch.lines = records, events, carriers, lines
+    return batch
+
+
+def _event_of(event: Any, record: bytes) -> bytes | Plain:
+    """The record inside an object. Raises HecError 12 and 13."""
+    if event is None:
+        raise HecError(EVENT_REQUIRED)
+    if isinstance(event, dict):
+        return Plain(event, record)
+    if isinstance(event, str):
+        event = event.encode()
+        if not event.strip():
+            raise HecError(EVENT_BLANK)
+    return event if isinstance(event, bytes) else _encode(event)
 
 
 def parse_time(claim: Any) -> times.ParsedTime:

@@ -32,7 +32,7 @@ from tallystick.plugin import Decoded, Fault
 from tallystick.protocols.audit_integrity import TrustedKey, Verdict, verify
 from tallystick.protocols.audit_record import AuditRecord, integrity_hash
 from tallystick.protocols.audit_record import Sequence as Place
-from tallystick.transforms.mapping import RAW_BYTES_MAX
+from tallystick.transforms.map_record import RAW_BYTES_MAX
 from tallystick.transforms.otlp import OtlpDecoded
 
 VERIFY_FAILED = "verify_failed"

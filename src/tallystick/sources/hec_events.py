@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -10,10 +9,11 @@ from msgspec import UNSET, Raw
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
+from tallystick.event.plain import Plain
 from tallystick.event.stamp import add_flag
 from tallystick.plugin import Carrier
 from tallystick.protocols import hec
-from tallystick.protocols.hec import Defaults, HecEvent, HecObject
+from tallystick.protocols.hec import Defaults, HecBatch, HecObject
 from tallystick.protocols.hec_answers import HecError
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.submission import Bad, Draft, InvalidBatchError
@@ -30,12 +30,11 @@ def read_body(service: IntakeService, draft: Draft, body: bytes, defaults: Defau
     """
     limit = service.reader.limits.events
     if is_raw:
-        records, lines = hec.split_raw(body, limit)
-        _map(service, draft, hec.read_lines(records, defaults), lines)
+        _map(service, draft, hec.read_lines(*hec.split_raw(body, limit), defaults))
     else:
-        objects = hec.read_objects(body, limit)
-        events, lines = _sort(draft, objects, defaults, is_kept=is_kept)
-        _map(service, draft, events, lines)
+        batch = hec.read_events(hec.read_objects(body, limit), defaults)
+        _keep_faults(draft, batch, is_kept=is_kept)
+        _map(service, draft, batch)
     if draft.bad and draft.on_invalid == "reject":
         raise InvalidBatchError(sorted(draft.bad, key=lambda bad: bad.line), is_unreadable=False)
 
@@ -43,63 +42,57 @@ def read_body(service: IntakeService, draft: Draft, body: bytes, defaults: Defau
 def reread(service: IntakeService, draft: Draft, records: list[bytes]) -> None:
     """Fill ``draft`` with records out of the quarantine: each an object of `/event`, or else a line of `/raw`."""
     for number, record in enumerate(records, 1):
-        found = [one for one in hec.read_events([HecObject(record, None)], Defaults()) if isinstance(one, HecEvent)]
-        _map(service, draft, found or hec.read_lines([record], Defaults()), [number])
+        batch = hec.read_events([HecObject(record, None)], Defaults())
+        batch.lines = [number] * len(batch.records)
+        _map(service, draft, batch if batch.records else hec.read_lines([record], [number], Defaults()))
 
 
-def _sort(draft: Draft, objects: Sequence[HecObject], defaults: Defaults, *, is_kept: bool) -> tuple[list[HecEvent], list[int]]:
-    """The good ones with their lines; the bad ones go into the draft. Raises the first HecError unless they are kept."""
-    events, lines = [], []
-    for line, one in enumerate(hec.read_events(objects, defaults), 1):
-        if isinstance(one, HecEvent):
-            events.append(one)
-            lines.append(line)
-            continue
-        if isinstance(one, HecError):
-            if not is_kept:
-                raise one
-            one = EventInvalidError(one.message, code=one.code)
-        draft.bad.append(
-            Bad(line, EventInvalidError(one.message, line=line, pointer=one.pointer, code=one.code), objects[line - 1].record)
-        )
-    return events, lines
+def _keep_faults(draft: Draft, batch: HecBatch, *, is_kept: bool) -> None:
+    """Events that cannot be stored go into the draft as bad ones. Raises the first HecError unless these are kept too."""
+    for line, error, record in batch.faults:
+        if isinstance(error, HecError) and not is_kept:
+            raise error
+        pointer = error.pointer if isinstance(error, EventInvalidError) else ""
+        draft.bad.append(Bad(line, EventInvalidError(error.message, line=line, pointer=pointer, code=error.code), record))
 
 
-def _map(service: IntakeService, draft: Draft, events: Sequence[HecEvent], lines: Sequence[int]) -> None:
-    """Put what ``events`` become into the draft."""
+def _map(service: IntakeService, draft: Draft, batch: HecBatch) -> None:
+    """Put what the events become into the draft."""
     if draft.plan.mapping is None:
-        _take_native(service, draft, events, lines)
+        _take_native(service, draft, batch)
         return
     options = MapOptions(draft.plan.name, draft.plan.keep_raw, names_by_digest=False)
     mapping = cast("Mapping", draft.plan.mapping)
-    result = mapping.map_batch([one.event for one in events], [one.carrier for one in events], options)
+    result = mapping.map_batch(batch.events, batch.carriers, options)
+    records, lines = batch.records, batch.lines
     draft.events += result.events
     draft.contents += result.contents
-    draft.records = [*draft.records, *(events[position].record for position in result.positions)]
+    draft.records = [*draft.records, *(records[position] for position in result.positions)]
     draft.lines += [lines[position] for position in result.positions]
     for problem in result.problems:
-        line, whole = lines[problem.position], events[problem.position]
+        line, whole = lines[problem.position], records[problem.position]
         error = EventInvalidError(problem.message, line=line, code=problem.code)
         # Of a container only the record at fault is kept: the others became events.
-        is_inner = problem.record not in (whole.record, whole.text)
-        draft.bad.append(Bad(line, error, problem.record if is_inner else whole.record))
+        is_inner = problem.record not in (whole, batch.events[problem.position])
+        draft.bad.append(Bad(line, error, problem.record if is_inner else whole))
     service.check_count(draft)
 
 
-def _take_native(service: IntakeService, draft: Draft, events: Sequence[HecEvent], lines: Sequence[int]) -> None:
+def _take_native(service: IntakeService, draft: Draft, batch: HecBatch) -> None:
     """The same for events that are our own already."""
-    batch = service.reader.read_records([one.text for one in events])
-    positions = [number - 1 for number in batch.lines]
-    for event, position in zip(batch.events, positions, strict=True):
-        _carry(event, events[position].carrier)
-    draft.events += batch.events
-    draft.contents += batch.contents
-    draft.records = [*draft.records, *(events[position].record for position in positions)]
-    draft.lines += [lines[position] for position in positions]
-    for error in batch.errors:
-        position = error.line - 1
-        placed = EventInvalidError(error.message, line=lines[position], pointer=f"/event{error.pointer}", code=error.code)
-        draft.bad.append(Bad(lines[position], placed, events[position].record))
+    texts = [_encode(event.value) if isinstance(event, Plain) else event for event in batch.events]
+    read = service.reader.read_records(texts)
+    positions = [number - 1 for number in read.lines]
+    for event, position in zip(read.events, positions, strict=True):
+        _carry(event, batch.carriers[position])
+    draft.events += read.events
+    draft.contents += read.contents
+    draft.records = [*draft.records, *(batch.records[position] for position in positions)]
+    draft.lines += [batch.lines[position] for position in positions]
+    for error in read.errors:
+        line = batch.lines[error.line - 1]
+        placed = EventInvalidError(error.message, line=line, pointer=f"/event{error.pointer}", code=error.code)
+        draft.bad.append(Bad(line, placed, batch.records[error.line - 1]))
 
 
 def _carry(event: Event, carrier: Carrier) -> None:

@@ -36,7 +36,7 @@ from tallystick.sources.gaps import GapLog
 from tallystick.sources.kind import NATIVE, SourceKind
 from tallystick.sources.listener import Connection, Listener, ListenSettings
 from tallystick.transforms import MapOptions, MapResult
-from tallystick.transforms.mapping import RAW_BYTES_MAX
+from tallystick.transforms.map_record import RAW_BYTES_MAX
 
 MAPPING = "syslog"
 ACTION = "syslog.record"

@@ -56,7 +56,7 @@ _CUTS: Mapping[str, Callable[[str], str]] = {
     "head": lambda text: text.partition(".")[0],
     "tail": lambda text: text.rpartition("/")[2],
 }
-_TESTS: Mapping[str, Callable[[str, Any], bool]] = {
+TESTS: Mapping[str, Callable[[str, Any], bool]] = {
     "equals": lambda text, wanted: text == wanted,
     "in": lambda text, wanted: text in wanted,
     "prefix": lambda text, wanted: text.startswith(tuple(wanted) if isinstance(wanted, list) else wanted),
@@ -109,15 +109,19 @@ class Scope:
 
 
 class Roots:
-    """What is known of the top-level members of the records: which they have, and which of these hold other values (None: anything).
+    """What is known of the top-level members of the records: which they have (None: any), and which of these hold other values,
+    and which texts.
 
     ``asked`` are the members that were asked for.
     """
 
-    def __init__(self, known: frozenset[str] | None = None, nested: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, known: frozenset[str] | None = None, nested: frozenset[str] = frozenset(), texts: frozenset[str] = frozenset()
+    ) -> None:
         self.is_known = known is not None
         self._known = known
         self._nested = nested
+        self._texts = texts
         self.asked: set[str] = set()
 
     def may_have(self, path: Path) -> bool:
@@ -125,6 +129,10 @@ class Roots:
         root = path[0]
         self.asked.add(root)
         return self._known is None or root in (self._nested if len(path) > 1 else self._known)
+
+    def is_text(self, name: str) -> bool:
+        """Whether that member is a text in all the records."""
+        return name in self._texts
 
 
 def NOTHING(scope: Scope) -> str | None:  # noqa: N802
@@ -155,12 +163,12 @@ def compile_expression(spec: Any, roots: Roots) -> Expression:
     if "var" in spec:
         return lambda scope, name=spec["var"]: scope.variables.get(name) or None  # type: ignore[misc]
     if "template" in spec:
-        return _template(spec["template"], _as(spec["as"]) if "as" in spec else None, roots)
+        return _template(spec["template"], form_of(spec["as"]) if "as" in spec else None, roots)
     if "use" in spec:
         return _conditional(compile_expression(spec["use"], roots), compile_condition(spec["when"], roots))
     if "lookup" in spec:
         return _lookup(spec["path"], spec["lookup"], spec.get("default"), roots)
-    return _path(spec["path"], roots, _as(spec["as"]) if "as" in spec else None)
+    return _path(spec["path"], roots, form_of(spec["as"]) if "as" in spec else None)
 
 
 def compile_condition(spec: Any, roots: Roots) -> Condition:
@@ -168,7 +176,7 @@ def compile_condition(spec: Any, roots: Roots) -> Condition:
     if isinstance(spec, list):
         return _all_of([compile_condition(one, roots) for one in spec])
     names = set(spec) - {"path"}
-    if "path" not in spec or len(names) != 1 or not names <= {*_TESTS, "present"}:
+    if "path" not in spec or len(names) != 1 or not names <= {*TESTS, "present"}:
         raise ConfigError(f"{spec!r} is no condition")
     path, name = split_path(spec["path"]), names.pop()
     wanted = spec[name]
@@ -177,7 +185,7 @@ def compile_condition(spec: Any, roots: Roots) -> Condition:
     read = _reader(path, roots)
     if name == "present":
         return lambda scope: (read(scope.record) is not None) is wanted
-    test = _TESTS[name]
+    test = TESTS[name]
 
     def holds(scope: Scope) -> bool:
         text = read(scope.record)
@@ -296,7 +304,8 @@ _AS: Mapping[str, Callable[[str], str | None]] = {
 }  # fmt: skip
 
 
-def _as(name: str) -> Callable[[str], str | None]:
+def form_of(name: str) -> Callable[[str], str | None]:
+    """The function behind ``as``. Raises ConfigError."""
     try:
         return _AS[name]
     except KeyError:

@@ -33,7 +33,8 @@ from tallystick.event.model import ActorType
 from tallystick.plugin import Carrier
 from tallystick.protocols import forward
 from tallystick.protocols.forward import EntrySlice, ForwardInvalidError
-from tallystick.transforms.mapping import DEPTH_MAX, MapOptions, MapResult, Problem
+from tallystick.transforms.map_record import DEPTH_MAX
+from tallystick.transforms.map_result import MapOptions, MapResult, Problem
 
 MAPPING = "forward"
 CONVERTED = "forward_converted"

@@ -16,7 +16,7 @@ MISSING = "time_missing"
 _CLAIM_MAX = 64
 
 
-class _Candidate(NamedTuple):
+class Candidate(NamedTuple):
     """Where a time may be: at ``path``, or in the text that ``made`` gives; ``unit`` of a number, ``form`` of a text."""
 
     path: Path
@@ -35,9 +35,7 @@ class TimeRule:
     """
 
     def __init__(self, table: Mapping[str, Any], roots: Roots) -> None:
-        specs = [{"path": spec} if isinstance(spec, str) else spec for spec in table.get("from", [])]
-        candidates = [_candidate(spec, roots) for spec in specs]
-        self._candidates = [candidate for candidate in candidates if candidate is not None]
+        self._candidates = read_candidates(table, roots)
         self._is_utc = table.get("zone") == "UTC"
         self.is_required = table.get("required", False)
 
@@ -69,13 +67,18 @@ class TimeRule:
         return (UNSET if carried_at.text is None else carried_at.text), carried_at.flags
 
 
-def _candidate(spec: Mapping[str, Any], roots: Roots) -> _Candidate | None:
-    """None when the records cannot have it."""
+def read_candidates(table: Mapping[str, Any], roots: Roots) -> list[Candidate]:
+    """Those of ``from`` that the records can have."""
+    specs = [{"path": spec} if isinstance(spec, str) else spec for spec in table.get("from", [])]
+    return [found for spec in specs if (found := _candidate(spec, roots)) is not None]
+
+
+def _candidate(spec: Mapping[str, Any], roots: Roots) -> Candidate | None:
     if "template" in spec:
         made = compile_expression({"template": spec["template"]}, roots)
-        return None if made is NOTHING else _Candidate((), made, spec.get("unit"), spec.get("form"))
+        return None if made is NOTHING else Candidate((), made, spec.get("unit"), spec.get("form"))
     path = split_path(spec["path"])
-    return _Candidate(path, None, spec.get("unit"), spec.get("form")) if roots.may_have(path) else None
+    return Candidate(path, None, spec.get("unit"), spec.get("form")) if roots.may_have(path) else None
 
 
 @lru_cache(maxsize=4096)

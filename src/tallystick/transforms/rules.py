@@ -15,6 +15,7 @@ from tallystick.errors import EventInvalidError
 from tallystick.event import Actor, Context, Delegate, Event, Ingest, Target
 from tallystick.event.stamp import add_flag
 from tallystick.event.times import ParsedTime
+from tallystick.transforms.columns import REASON_MAX, Columns, NotFlatError
 from tallystick.transforms.expressions import (
     NEVER,
     NOTHING,
@@ -30,7 +31,6 @@ from tallystick.transforms.expressions import (
 )
 from tallystick.transforms.record_time import TimeRule
 
-REASON_MAX = 2_048
 TARGETS_MAX = 32
 KEPT_MAX = 256
 _MISSES_MAX = 100 * KEPT_MAX
@@ -49,7 +49,10 @@ class _TargetRule(NamedTuple):
 
 
 class Rules:
-    """One mapping's rules for the envelope. ``roots``: what is known of the records' members, and what these rules ask for."""
+    """One mapping's rules for the envelope. ``roots``: what is known of the records' members, and what these rules ask for.
+
+    ``columns``: the same for many records at once, where they are flat.
+    """
 
     def __init__(self, spec: MappingType[str, Any], roots: Roots) -> None:
         envelope = spec["envelope"]
@@ -72,6 +75,7 @@ class Rules:
         self._dispatch = [rule for rule in dispatch if rule[0] is not NEVER]
         self.own_id = compile_expression(spec.get("dedupe", {}).get("key", []), roots)
         self.has_own_id = self.own_id is not NOTHING
+        self.columns: Columns | None = None
 
     def fill(self, scope: Scope, carried_at: ParsedTime | None = None) -> Event:
         """The event with its envelope; what moved there is noted in ``scope``. Raises EventInvalidError without an action.
@@ -138,7 +142,7 @@ class RuleBook:
         roots = Roots()
         self.general = Rules(spec, roots)
         self._roots = frozenset(roots.asked)
-        self._by_known: dict[tuple[frozenset[str], frozenset[str]], Rules] = {}
+        self._by_known: dict[tuple[frozenset[str], frozenset[str], frozenset[str]], Rules] = {}
         self._by_shape: dict[tuple[Any, ...], Rules] = {}
         self._misses = 0
 
@@ -149,15 +153,16 @@ class RuleBook:
         if rules is None:
             known = self._roots.intersection(members)
             nested = frozenset(name for name in known if type(members[name]) in (dict, list))
-            rules = self._rules_of(known, nested)
+            texts = frozenset(name for name in known if type(members[name]) is str)
+            rules = self._rules_of(known, nested, texts)
             if rules is not self.general and sum(map(len, members)) <= _SHAPE_CHARACTERS_MAX:
                 if len(self._by_shape) >= _SHAPES_MAX:
                     self._by_shape.clear()
                 self._by_shape[shape] = rules
         return rules
 
-    def _rules_of(self, known: frozenset[str], nested: frozenset[str]) -> Rules:
-        rules = self._by_known.get((known, nested))
+    def _rules_of(self, known: frozenset[str], nested: frozenset[str], texts: frozenset[str]) -> Rules:
+        rules = self._by_known.get((known, nested, texts))
         if rules is None:
             if len(self._by_known) >= KEPT_MAX:
                 self._misses += 1
@@ -166,8 +171,17 @@ class RuleBook:
                 self._misses = 0
                 self._by_known.clear()
                 self._by_shape.clear()
-            rules = self._by_known[known, nested] = Rules(self._spec, Roots(known, nested))
+            roots = Roots(known, nested, texts)
+            rules = self._by_known[known, nested, texts] = Rules(self._spec, roots)
+            rules.columns = _columns(self._spec, roots)
         return rules
+
+
+def _columns(spec: MappingType[str, Any], roots: Roots) -> Columns | None:
+    try:
+        return Columns(spec, roots)
+    except NotFlatError:
+        return None
 
 
 def _compile_members(table: MappingType[str, Any], roots: Roots) -> Members:

@@ -3,24 +3,45 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.errors import EventInvalidError
+from tallystick.event import times
 from tallystick.event.plain import Plain
 from tallystick.event.times import ParsedTime
+from tallystick.plugin import Carrier
 from tallystick.protocols import hec, hec_answers
-from tallystick.protocols.hec import Defaults, HecEvent, TooManyError
+from tallystick.protocols.hec import Defaults, TooManyError
 from tallystick.protocols.hec_answers import HecError
 
 LIMIT = 100
 
 
+class HecEvent(NamedTuple):
+    """One event of a batch."""
+
+    record: bytes
+    event: bytes | Plain
+    carrier: Carrier
+
+    @property
+    def text(self) -> bytes:
+        return msgspec.json.encode(self.event.value) if isinstance(self.event, Plain) else self.event
+
+
 def read(body: bytes, defaults: Defaults = Defaults(peer="192.0.2.7")) -> list[Any]:  # noqa: B008
-    return list(hec.read_events(hec.read_objects(body, LIMIT), defaults))
+    """Events and errors in the order of the body."""
+    batch = hec.read_events(hec.read_objects(body, LIMIT), defaults)
+    found: dict[int, Any] = {fault.line: fault.error for fault in batch.faults}
+    for line, record, event, carrier in zip(batch.lines, batch.records, batch.events, batch.carriers, strict=True):
+        assert line not in found
+        found[line] = HecEvent(record, event, carrier)
+    return [found[line] for line in sorted(found)]
 
 
 def one(body: bytes, defaults: Defaults = Defaults(peer="192.0.2.7")) -> HecEvent:  # noqa: B008
@@ -138,8 +159,8 @@ def test_the_query_string_speaks_for_objects_that_do_not() -> None:
     assert (found.peer, found.time) == ("own", ParsedTime("1970-01-01T00:00:01.000000Z"))
     assert found.more == {"hec": {"host": "own", "source": "s", "sourcetype": "t", "index": "i"}}
     assert one(b'{"event":"a","time":2}', defaults).carrier.time == ParsedTime("1970-01-01T00:00:02.000000Z")
-    (line,) = hec.read_lines([b"x"], defaults)
-    assert (line.text, line.carrier.peer, line.carrier.more["hec"]["source"]) == (b"x", "h", "s")
+    lines = hec.read_lines([b"x"], [3], defaults)
+    assert (lines.events, lines.lines, lines.carriers[0].peer, lines.carriers[0].more["hec"]["source"]) == ([b"x"], [3], "h", "s")
 
 
 @pytest.mark.parametrize(
@@ -214,8 +235,7 @@ def test_any_bytes_are_events_or_a_refusal(body: bytes) -> None:
     except (HecError, TooManyError):
         return
     assert all(found.record in body for found in objects)
-    for found in hec.read_events(objects, Defaults()):
-        assert isinstance(found, HecEvent | HecError | EventInvalidError)
+    assert len(read(body)) == len(objects)
 
 
 def test_lines_of_a_raw_body() -> None:
@@ -252,3 +272,32 @@ def test_answers() -> None:
 def test_channels_are_guids(text: str, is_one: bool) -> None:
     """In either case of letters."""
     assert hec.is_channel(text) == is_one
+
+
+_HEADS = st.fixed_dictionaries(
+    {},
+    optional={
+        "time": st.one_of(st.none(), st.integers(0, 2**33), st.floats(0, 1e11), st.booleans(), st.just("1"), st.just(1e-9)),
+        "host": st.sampled_from(["web-1", "", None, 7]),
+        "source": st.just("app"),
+        "fields": st.sampled_from([{}, {"a": [1]}, {"a": {}}, None]),
+    },
+)
+_OBJECTS = st.lists(st.tuples(_HEADS, st.sampled_from([{}, {"a": 1}, "text", "", " ", None, 1, [1]])), min_size=1, max_size=5)
+
+
+@given(objects=_OBJECTS)
+def test_the_quick_reader_reads_as_the_careful_one(objects: list[tuple[dict[str, Any], Any]]) -> None:
+    """Bodies whose events are alike are read at once; what comes out is what comes of one by one."""
+    body = b"".join(msgspec.json.encode({**head, "event": event}) for head, event in objects)
+    quick = read(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hec, "_read_alike", lambda objects, defaults: None)
+        careful = read(body)
+    assert [repr(one) for one in quick] == [repr(one) for one in careful]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**20), 10**20))
+def test_a_number_is_the_time_that_its_text_is(moment: float) -> None:
+    """Whichever of the two readers of numbers comes to it."""
+    assert times.parse_moment(moment) == times.parse_epoch(repr(moment))

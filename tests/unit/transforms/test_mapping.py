@@ -19,7 +19,7 @@ from tallystick.event.stamp import Stamp
 from tallystick.plugin import Carrier
 from tallystick.transforms import Mapping, MapResult, build_transform, load_mappings
 from tallystick.transforms.expressions import Scope, split_path
-from tallystick.transforms.mapping import RAW_BYTES_MAX
+from tallystick.transforms.map_record import RAW_BYTES_MAX
 from tallystick.transforms.rules import KEPT_MAX, RuleBook
 
 RECEIVED = "2026-03-04T10:00:00.000000Z"
@@ -296,7 +296,7 @@ def test_the_short_way_and_the_long_way_agree(name: str, record: dict[str, Any],
     text = json.dumps(record, ensure_ascii=is_ascii, separators=None if blanks else (",", ":")).encode()
     short = made.map(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tallystick.transforms.mapping.read_plain", lambda text, depth_max: None)
+        patch.setattr("tallystick.transforms.map_record.read_plain", lambda text, depth_max: None)
         patch.setattr(type(made._rules), "of", lambda book, members: book.general)
         long = made.map(text)
     assert [unsealed(event) for event in short.events] == [unsealed(event) for event in long.events]
