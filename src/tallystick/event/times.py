@@ -42,7 +42,7 @@ _SHAPE = re.compile(
     r" ?(?P<zone>[Zz]|UTC|[+-]\d{2}(?::?\d{2})?)?",
     re.ASCII,
 )
-_NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,9})?", re.ASCII)
+_NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,24})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _SECONDS_DIGITS = 11
@@ -100,7 +100,7 @@ def parse_epoch(text: str, unit: str | None = None) -> ParsedTime | None:
     per_second = _PER_SECOND[unit]
     micros = number % per_second * (10**6 // per_second) if per_second <= 10**6 else number % per_second // (per_second // 10**6)
     if fraction:
-        micros += int(fraction.ljust(9, "0")) // (10**3 * per_second)
+        micros += int(fraction[:9].ljust(9, "0")) // (10**3 * per_second)
     second = _second(number // per_second)
     return None if second is None else ParsedTime(f"{second}.{micros:06d}Z")
 

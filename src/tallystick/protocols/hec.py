@@ -36,7 +36,6 @@ from tallystick.protocols.hec_answers import EVENT_BLANK, EVENT_REQUIRED, FIELDS
 DEPTH_MAX = 32
 """Levels of one object: one more than a record may have."""
 _ELEMENT_COMMAS = 20
-_ELEMENT_BORDERS = 2
 _CLAIM_MAX = 64
 _RUN_BYTES_MAX = 1 << 20
 """Values take up to thirty times their text, so only so much is read at once."""
@@ -127,33 +126,27 @@ def read_objects(body: bytes, limit: int) -> list[HecObject]:
 
 
 def _read_run(text: bytes, separator: bytes, limit: int) -> list[HecObject] | None:
-    """The objects when just ``separator`` stands between them all; None when it does not, or cannot be told so.
-
-    Raises TooManyError.
-    """
-    joined = b"[" + text.replace(b"}" + separator + b"{", b"},{") + b"]"
-    if len(text) <= _RUN_BYTES_MAX and _read_object(joined[1 : joined.find(b"},{") + 1]).value is not None:
-        run = read_run(text, joined, separator)
-        if run is not None:
-            return _objects(*run, limit)
-    if joined.count(b"},{") > _ELEMENT_BORDERS * limit:
+    """The objects when just ``separator`` stands between them all; None when it does not, or cannot be told so."""
+    # A border inside a string is no border. Then a piece is no JSON, or the objects do not give the text again.
+    pieces = text.split(b"}" + separator + b"{", limit)
+    if len(pieces) > limit:
         return None
+    if len(pieces) > 1:
+        pieces = [pieces[0] + b"}", *(b"{%b}" % piece for piece in pieces[1:-1]), b"{" + pieces[-1]]
+    if len(text) <= _RUN_BYTES_MAX and _read_object(pieces[0]).value is not None:
+        plain = pieces if read_plain(pieces[0], DEPTH_MAX) is not None else list(map(_with_text_time, pieces))
+        values = read_run(b"[%b]" % b",".join(plain), plain)
+        if values is not None:
+            return _objects(values, pieces)
     try:
-        records = list(map(bytes, _decode_list(joined)))
+        records = list(map(bytes, _decode_list(b"[%b]" % b",".join(pieces))))
     except _SYNTAX:
         return None
-    # A border inside a string has been broken by now: then the objects do not give the text again.
-    if separator.join(records) != text:
-        return None
-    if len(records) > limit:
-        raise _too_many(limit)
-    return list(map(_read_object, records))
+    return list(map(_read_object, records)) if separator.join(records) == text else None
 
 
-def _objects(values: list[Any], records: list[bytes], limit: int) -> list[HecObject]:
+def _objects(values: list[Any], records: list[bytes]) -> list[HecObject]:
     """What `read_run` found; those that are no objects, or deep, or long have to be looked at one by one."""
-    if len(records) > limit:
-        raise _too_many(limit)
     braces, brackets = [record.count(b"{") for record in records], [record.count(b"[") for record in records]
     if max(braces) + max(brackets) <= DEPTH_MAX and max(map(len, records)) <= BYTES_MAX and set(map(type, values)) == {dict}:
         return list(map(HecObject, records, values))
@@ -164,13 +157,14 @@ def _objects(values: list[Any], records: list[bytes], limit: int) -> list[HecObj
 
 
 def _read_object(record: bytes) -> HecObject:
-    plain = read_plain(record, DEPTH_MAX)
-    if plain is None:
-        # Some clients write the time with more digits than the number has: it is taken as the text that it is.
-        time = _LEADING_TIME.match(record)
-        if time is not None:
-            plain = read_plain(b'{"time":"%s"%s' % (time[1], record[time.end() :]), DEPTH_MAX)
+    plain = read_plain(record, DEPTH_MAX) or read_plain(_with_text_time(record), DEPTH_MAX)
     return HecObject(record, None if plain is None else plain.value)
+
+
+def _with_text_time(record: bytes) -> bytes:
+    """Some clients write the time with more digits than the number has: it is taken as the text that it is."""
+    time = _LEADING_TIME.match(record)
+    return record if time is None else b'{"time":"%b"%b' % (time[1], record[time.end() :])
 
 
 def split_raw(body: bytes, limit: int) -> tuple[list[bytes], Sequence[int]]:
@@ -261,7 +255,7 @@ def _read_alike(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch | 
     found = [value.pop("event") for value in values]
     events: list[Any] = list(map(Plain, found, records)) if kind is dict else list(map(str.encode, found))
     moments = [value.pop("time", None) for value in values]
-    parsed = [None if moment is None else times.parse_moment(moment) or parse_time(moment) for moment in moments]
+    parsed = [None if moment is None else parse_time(moment) for moment in moments]
     peer = defaults.peer
     carriers = [
         Carrier(head.get("host") or peer, moment, {"hec": head} if head else _NOTHING)
@@ -324,6 +318,10 @@ def _event_of(event: Any, record: bytes) -> bytes | Plain:
 
 def parse_time(claim: Any) -> times.ParsedTime:
     """Seconds since 1970, or milli-, micro- or nanoseconds, as told from the size; or RFC 3339. What is neither is flagged."""
+    if type(claim) is float or type(claim) is int:
+        parsed = times.parse_moment(claim)
+        if parsed is not None:
+            return parsed
     text = claim if type(claim) is str else str(claim)
     if "e" in text or "E" in text:
         text = _without_exponent(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
@@ -17,7 +18,8 @@ from tallystick.protocols.hec import Defaults, HecBatch, HecObject
 from tallystick.protocols.hec_answers import HecError
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.submission import Bad, Draft, InvalidBatchError
-from tallystick.transforms import MapOptions, Mapping
+from tallystick.transforms import MapOptions
+from tallystick.transforms import Mapping as FileMapping
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode = msgspec.json.Encoder().encode
@@ -62,7 +64,7 @@ def _map(service: IntakeService, draft: Draft, batch: HecBatch) -> None:
         _take_native(service, draft, batch)
         return
     options = MapOptions(draft.plan.name, draft.plan.keep_raw, names_by_digest=False)
-    mapping = cast("Mapping", draft.plan.mapping)
+    mapping = cast("FileMapping", draft.plan.mapping)
     result = mapping.map_batch(batch.events, batch.carriers, options)
     records, lines = batch.records, batch.lines
     draft.events += result.events
@@ -102,9 +104,20 @@ def _carry(event: Event, carrier: Carrier) -> None:
         for flag in carrier.time.flags:
             add_flag(event, flag)
     if carrier.more:
-        members: dict[str, Any] = {} if event.metadata is UNSET else dict(_decode_members(event.metadata))
-        for name, value in carrier.more.items():
-            while name in members:
+        event.metadata = Raw(_with_members(b"{}" if event.metadata is UNSET else bytes(event.metadata), carrier.more))
+
+
+def _with_members(metadata: bytes, more: Mapping[str, Any]) -> bytes:
+    """``metadata`` with ``more`` behind its own members, under names that are free."""
+    added = _encode(more)
+    if metadata == b"{}":
+        return added
+    if any(b'"%b"' % name.encode() in metadata for name in more):
+        members = set(_decode_members(metadata))
+        free: dict[str, Any] = {}
+        for name, value in more.items():
+            while name in members or name in free:
                 name += "_"
-            members[name] = value
-        event.metadata = Raw(_encode(members))
+            free[name] = value
+        added = _encode(free)
+    return b"%b,%b" % (metadata[:-1], added[1:])
