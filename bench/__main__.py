@@ -13,13 +13,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, backlog, dedupe, neighbours, shares, sweep, tenants, whole
+from bench import accept, backlog, dedupe, neighbours, shares, sources, sweep, tenants, whole
 from bench.machine import measure_machine
 from bench.run import Run, own_versions
 from bench.table import print_rows
 
 SCENARIOS: dict[str, Callable[[Run], None]] = {
     "accept": accept.run,
+    "sources": sources.run,
     "shares": shares.run,
     "sweep": sweep.run,
     "whole": whole.run,

@@ -20,6 +20,7 @@ Text that does not even look like a time is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -45,7 +46,7 @@ _SHAPE = re.compile(
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,24})?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_SECONDS_DIGITS = 11
+_USUAL_DIGITS = 10  # of seconds since 1970: from 2001 to 2286
 _SMALLEST = (("ns", 10**17), ("us", 10**14), ("ms", 10**11), ("s", 0))
 _TAILS = {20: (19, ".000000Z"), 24: (23, "000Z"), 27: (27, ""), 30: (26, "Z")}
 
@@ -105,14 +106,18 @@ def parse_epoch(text: str, unit: str | None = None) -> ParsedTime | None:
     return None if second is None else ParsedTime(f"{second}.{micros:06d}Z")
 
 
-def parse_moment(moment: float) -> ParsedTime | None:
-    """The same for a number as JSON readers give it; digits that it has past the microsecond are cut."""
-    text = repr(moment)
-    whole, _, fraction = text.partition(".")
-    if len(whole) > _SECONDS_DIGITS or not (fraction.isdigit() and whole.isdigit()):
-        return parse_epoch(text)
-    second = _second(int(whole))
-    return None if second is None else ParsedTime(f"{second}.{fraction[:6]:0<6}Z")
+def parse_moments(moments: Iterable[float]) -> list[ParsedTime | None]:
+    """The same for numbers as JSON readers give them; digits that they have past the microsecond are cut."""
+    found: list[ParsedTime | None] = []
+    for moment in moments:
+        text = repr(moment)
+        whole, _, fraction = text.partition(".")
+        if len(whole) == _USUAL_DIGITS and fraction.isdigit():
+            second = _second(int(whole))
+            found.append(None if second is None else ParsedTime(f"{second}.{fraction[:6]:0<6}Z"))
+        else:
+            found.append(parse_epoch(text))
+    return found
 
 
 @lru_cache(maxsize=4096)

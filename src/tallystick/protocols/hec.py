@@ -255,7 +255,11 @@ def _read_alike(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch | 
     found = [value.pop("event") for value in values]
     events: list[Any] = list(map(Plain, found, records)) if kind is dict else list(map(str.encode, found))
     moments = [value.pop("time", None) for value in values]
-    parsed = [None if moment is None else parse_time(moment) for moment in moments]
+    parsed: list[Any] = moments
+    if set(map(type, moments)) <= {int, float}:
+        parsed = times.parse_moments(moments)
+    if None in parsed or parsed is moments:
+        parsed = [None if moment is None else parse_time(moment) for moment in moments]
     peer = defaults.peer
     carriers = [
         Carrier(head.get("host") or peer, moment, {"hec": head} if head else _NOTHING)
@@ -318,10 +322,6 @@ def _event_of(event: Any, record: bytes) -> bytes | Plain:
 
 def parse_time(claim: Any) -> times.ParsedTime:
     """Seconds since 1970, or milli-, micro- or nanoseconds, as told from the size; or RFC 3339. What is neither is flagged."""
-    if type(claim) is float or type(claim) is int:
-        parsed = times.parse_moment(claim)
-        if parsed is not None:
-            return parsed
     text = claim if type(claim) is str else str(claim)
     if "e" in text or "E" in text:
         text = _without_exponent(text)

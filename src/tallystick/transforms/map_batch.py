@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tallystick.transforms.mapping import Mapping
 
 
+_NO_MEMBERS: dict[str, Any] = {}
+
+
 class TextLine(Plain):
     """A line that is no JSON: its only member is the text."""
 
@@ -68,17 +71,13 @@ class BatchRun:
 
     def _groups(self, read: Sequence[bytes | Plain]) -> dict[Columns, list[int]]:
         """The positions of flat records, by their shape's rules."""
-        rules_of, is_record = self._mapping._rules.of, self._mapping._is_record
-        groups: dict[Columns, list[int]] = {}
-        for position, plain in enumerate(read):
-            if type(plain) is TextLine:
-                columns = rules_of({}).columns
-                if columns is not None:
-                    groups.setdefault(columns, []).append(position)
-            elif type(plain) is Plain:
-                columns = rules_of(plain.value).columns
-                if columns is not None and is_record(plain.value):
-                    groups.setdefault(columns, []).append(position)
+        mapping, groups = self._mapping, dict[Columns, list[int]]()
+        positions = [position for position, plain in enumerate(read) if isinstance(plain, Plain)]
+        plains: list[Any] = [read[position] for position in positions]
+        found = mapping._rules.columns_of(_NO_MEMBERS if type(plain) is TextLine else plain.value for plain in plains)
+        for position, plain, columns in zip(positions, plains, found, strict=True):
+            if columns is not None and (not mapping._is_container_possible or mapping._is_record(plain.value)):
+                groups.setdefault(columns, []).append(position)
         return groups
 
     def _map_flat(

@@ -72,6 +72,7 @@ class Mapping:
         self._splits = [step["split"] for step in self._steps if "split" in step]
         self._reads_carrier = parse.get("carrier", False)
         self._refusals = parse.get("refuse", [])
+        self._is_container_possible = bool(self._steps)
         self._takes_text = parse.get("text", False)
         self._keys: list[str] = spec.get("match", {}).get("all", [])
         self._rules = RuleBook(spec)

@@ -6,6 +6,7 @@ are mapped with the general rules in between.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Mapping as MappingType
 from typing import Any, NamedTuple
 
@@ -160,6 +161,15 @@ class RuleBook:
                     self._by_shape.clear()
                 self._by_shape[shape] = rules
         return rules
+
+    def columns_of(self, records: Iterable[MappingType[str, Any]]) -> list[Columns | None]:
+        """The columns for each of ``records``, as decoded values; None where they are not flat."""
+        found = []
+        by_shape = self._by_shape
+        for members in records:
+            rules = by_shape.get((*members, *map(type, members.values()))) or self.of(members)
+            found.append(rules.columns)
+        return found
 
     def _rules_of(self, known: frozenset[str], nested: frozenset[str], texts: frozenset[str]) -> Rules:
         rules = self._by_known.get((known, nested, texts))

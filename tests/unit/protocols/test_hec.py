@@ -300,4 +300,4 @@ def test_the_quick_reader_reads_as_the_careful_one(objects: list[tuple[dict[str,
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**20), 10**20))
 def test_a_number_is_the_time_that_its_text_is(moment: float) -> None:
     """Whichever of the two readers of numbers comes to it."""
-    assert times.parse_moment(moment) == times.parse_epoch(repr(moment))
+    assert times.parse_moments([moment]) == [times.parse_epoch(repr(moment))]
