@@ -7,11 +7,15 @@ What that does not settle (NUL, depth, numbers of more than 64 digits) is looked
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from tallystick.event import strict
+
+T = TypeVar("T", bound=tuple[Any, ...])
 
 BYTES_MAX = 64 * 1024
 """Values take up to thirty times their text; longer texts are worked on member by member."""
@@ -29,6 +33,11 @@ class Plain(NamedTuple):
 
     value: dict[str, Any]
     content: bytes
+
+
+def tuples(kind: type[T], *columns: Iterable[Any]) -> list[T]:
+    """Named tuples of ``kind`` out of their columns: a third of the time of calling the class for each."""
+    return list(map(partial(tuple.__new__, kind), zip(*columns, strict=True)))
 
 
 def read_plain(text: bytes, depth_max: int) -> Plain | None:

@@ -44,6 +44,7 @@ _SHAPE = re.compile(
     re.ASCII,
 )
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,24})?", re.ASCII)
+_new = tuple.__new__  # a third of the time of calling the class
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _USUAL_DIGITS = 10  # of seconds since 1970: from 2001 to 2286
@@ -114,7 +115,7 @@ def parse_moments(moments: Iterable[float]) -> list[ParsedTime | None]:
         whole, _, fraction = text.partition(".")
         if len(whole) == _USUAL_DIGITS and fraction.isdigit():
             second = _second(int(whole))
-            found.append(None if second is None else ParsedTime(f"{second}.{fraction[:6]:0<6}Z"))
+            found.append(None if second is None else _new(ParsedTime, (f"{second}.{fraction[:6]:0<6}Z", ())))
         else:
             found.append(parse_epoch(text))
     return found

@@ -29,7 +29,7 @@ from msgspec import Raw
 from tallystick.errors import EventInvalidError, TerminalError
 from tallystick.event import strict, times
 from tallystick.event.codec import split_lines
-from tallystick.event.plain import BYTES_MAX, Plain, read_plain, read_run
+from tallystick.event.plain import BYTES_MAX, Plain, read_plain, read_run, tuples
 from tallystick.plugin import Carrier
 from tallystick.protocols.hec_answers import EVENT_BLANK, EVENT_REQUIRED, FIELDS_INVALID, INVALID_FORMAT, NO_DATA, HecError
 
@@ -149,7 +149,7 @@ def _objects(values: list[Any], records: list[bytes]) -> list[HecObject]:
     """What `read_run` found; those that are no objects, or deep, or long have to be looked at one by one."""
     braces, brackets = [record.count(b"{") for record in records], [record.count(b"[") for record in records]
     if max(braces) + max(brackets) <= DEPTH_MAX and max(map(len, records)) <= BYTES_MAX and set(map(type, values)) == {dict}:
-        return list(map(HecObject, records, values))
+        return tuples(HecObject, records, values)
     return [
         HecObject(record, value if type(value) is dict and len(record) <= BYTES_MAX and depth <= DEPTH_MAX else None)
         for record, value, depth in zip(records, values, map(add, braces, brackets), strict=True)
@@ -253,7 +253,7 @@ def _read_alike(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch | 
         return None
     records = [record for record, _ in objects]
     found = [value.pop("event") for value in values]
-    events: list[Any] = list(map(Plain, found, records)) if kind is dict else list(map(str.encode, found))
+    events: list[Any] = tuples(Plain, found, records) if kind is dict else list(map(str.encode, found))
     moments = [value.pop("time", None) for value in values]
     parsed: list[Any] = moments
     if set(map(type, moments)) <= {int, float}:
@@ -261,10 +261,8 @@ def _read_alike(objects: Sequence[HecObject], defaults: Defaults) -> HecBatch | 
     if None in parsed or parsed is moments:
         parsed = [None if moment is None else parse_time(moment) for moment in moments]
     peer = defaults.peer
-    carriers = [
-        Carrier(head.get("host") or peer, moment, {"hec": head} if head else _NOTHING)
-        for head, moment in zip(values, parsed, strict=True)
-    ]
+    peers = [head.get("host") or peer for head in values]
+    carriers = tuples(Carrier, peers, parsed, [{"hec": head} if head else _NOTHING for head in values])
     return HecBatch(records, events, carriers, range(1, len(records) + 1))
 
 
