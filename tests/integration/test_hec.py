@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from splunk_handler import SplunkHandler
 
+from support.faults import needs_strace, role_pid
 from support.ledger import OURS
 from support.server import ADMIN_KEY, Server, wait_for
+from support.trace import strace
 
+TOKEN = {"Authorization": f"Splunk {ADMIN_KEY}"}
 PAGE = (Path(__file__).parents[2] / "docs/sources/hec.md").read_text("utf-8")
 
 
@@ -135,3 +142,74 @@ def test_health_and_refusals_by_curl(make_server: Callable[[str], Server]) -> No
     }
     assert curl(server, "/event", "-H", "Expect:", "--data-binary", "x" * 70_000)["code"] == "body_too_large"
     assert events(server) == []
+
+
+def test_hostile_bodies_are_refused_and_hold_up_nobody(make_server: Callable[[str], Server]) -> None:
+    """Bombs, depth, borders without end and halves of objects: a 4xx in the collector's form, nothing stored, and the next is taken."""
+    server = make_server('[limits]\nbody = "1MiB"\ndecompressed = "4MiB"\nbodies_in_flight = "8MiB"\nevents = 1000\n').start()
+    bomb = gzip.compress(b'{"event":"' + b"x" * (64 << 20) + b'"}')
+    bodies: list[tuple[bytes, dict[str, str]]] = [
+        (bomb, {"Content-Encoding": "gzip"}),
+        (gzip.compress(b'{"event":"a"}')[:-4], {"Content-Encoding": "gzip"}),
+        (b"[" * 200_000, {}),
+        (b'{"event":' * 100_000, {}),
+        (b'{"event":' + b"[" * 40_000 + b"]" * 40_000 + b"}" + b"{", {}),
+        (b"}{" * 400_000, {}),
+        (b"{}" * 400_000, {}),
+        (b'{"event":"a"}' * 1_001, {}),
+        (b'{"event":"' + b"}{" * 400_000, {}),
+        (b'{"event":"a"}\n{"event"', {}),
+        (b"\xff\xfe{\x00", {}),
+    ]
+    for body, headers in bodies:
+        answer = httpx.post(f"{server.url}/services/collector", content=body, headers={**TOKEN, **headers}, timeout=60)
+        assert 400 <= answer.status_code < 500, (body[:40], answer.text)
+        assert {"text", "code"} <= set(answer.json()), answer.text
+    deep = b'{"event":' + b"[" * 40 + b"]" * 40 + b"}"
+    kept = httpx.post(f"{server.url}/services/collector", content=deep, headers=TOKEN).json()
+    assert [bad["code"] for bad in kept["quarantined"]] == ["depth_exceeded"]
+    assert httpx.post(f"{server.url}/services/collector", content=b'{"event":"a"}', headers=TOKEN).json()["code"] == 0
+    assert [event["metadata"] for event in events(server)] == [{"message": "a"}]
+
+
+@needs_strace
+def test_a_slow_journal_pushes_the_sender_back(make_server: Callable[[str], Server]) -> None:
+    """A tenant's full queue is code 9 with the time to wait; what was accepted is there, and memory stays within its bounds."""
+    bounds = '[journal]\nqueue = "2MiB"\n[limits]\nbody = "1MiB"\ndecompressed = "2MiB"\nbodies_in_flight = "6MiB"\n'
+    server = make_server(bounds).start()
+    body = b"".join(b'{"event":{"user":"u_1","text":"%b"}}' % (b"%032d" % number * 16) for number in range(1_500))
+    statuses: Counter[int] = Counter()
+    stop, lock = threading.Event(), threading.Lock()
+
+    def send() -> None:
+        with httpx.Client(base_url=server.url, headers=TOKEN, timeout=60) as client:
+            while not stop.is_set():
+                answer = client.post("/services/collector", content=body)
+                with lock:
+                    statuses[answer.status_code] += 1
+                if answer.status_code != 200:
+                    assert (answer.json()["code"], int(answer.headers["retry-after"]) >= 1) == (9, True)
+
+    pid = role_pid(server, "intake")
+    threads = [threading.Thread(target=send) for _ in range(16)]
+    with strace([pid], "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=1s"):
+        for thread in threads:
+            thread.start()
+        wait_for(lambda: statuses[503] >= 30 and statuses[200] >= 4, f"pushback: {statuses}", 60)
+        before = peak_mib(pid)
+        wait_for(lambda: statuses[503] >= 120 and statuses[200] >= 8, f"more of it: {statuses}", 120)
+        after = peak_mib(pid)
+        stop.set()
+        for thread in threads:
+            thread.join(90)
+    assert set(statuses) == {200, 503}
+    assert before < 400
+    assert after - before < 60, "memory grows with what is sent"
+    assert server.status()["tenants"]["default"]["accepted"] == statuses[200] * 1_500
+
+
+def peak_mib(pid: int) -> int:
+    """The most memory that a process has had."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1]) // 1024

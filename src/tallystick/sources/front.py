@@ -17,7 +17,7 @@ from tallystick.http.protocol import HANG_UP
 from tallystick.http.proxy import UnixProxy
 from tallystick.http.security import with_security_headers
 from tallystick.sources.asgi import Door, Receive, Reply, Scope, Send, respond
-from tallystick.sources.refusal import problem_of, pushback_problem
+from tallystick.sources.refusal import forget_request, problem_of
 from tallystick.sources.routes import Refuse, Routes, as_problem_document
 from tallystick.telemetry import log
 
@@ -67,17 +67,15 @@ class Front:
         """The door's answer, or a Problem. What no door foresees goes to the log, and nothing of it to the sender."""
         try:
             return await door(scope, receive)
-        except PushbackError as error:
-            await asyncio.sleep(self.pushback_delay_s)
-            raise pushback_problem(error) from None
         except OutcomeUnknownError:
             raise
-        except Exception as error:
-            problem = problem_of(error)
-            if problem is not None:
-                raise problem from None
-            log.exception("request failed", request_id=request_id, path=scope["path"])
-            raise Problem(500, "internal", "this request failed; the log has the request id") from error
+        except Exception as error:  # noqa: BLE001 - the edge: whatever it was, it becomes an answer
+            if problem_of(error) is None:
+                log.exception("request failed", request_id=request_id, path=scope["path"])
+            forget_request(error)
+            if isinstance(error, PushbackError):
+                await asyncio.sleep(self.pushback_delay_s)
+            raise (problem_of(error) or Problem(500, "internal", "this request failed; the log has the request id")) from None
 
     async def _answer(self, send: Send, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
         lines = with_security_headers([(b"content-type", reply.media), *headers], is_tls=self.is_tls)

@@ -53,7 +53,7 @@ def _keep_faults(draft: Draft, batch: HecBatch, *, is_kept: bool) -> None:
     """Events that cannot be stored go into the draft as bad ones. Raises the first HecError unless these are kept too."""
     for line, error, record in batch.faults:
         if isinstance(error, HecError) and not is_kept:
-            raise error
+            raise HecError(error.answer, error.number)
         pointer = error.pointer if isinstance(error, EventInvalidError) else ""
         draft.bad.append(Bad(line, EventInvalidError(error.message, line=line, pointer=pointer, code=error.code), record))
 

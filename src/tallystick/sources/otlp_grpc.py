@@ -31,7 +31,7 @@ from tallystick.protocols.otlp_answer import PROTOBUF, encode_status, encode_suc
 from tallystick.sources.doors import DoorParts
 from tallystick.sources.otlp import OtlpSourceSettings, rejection, take_logs
 from tallystick.sources.plan import SourcePlan
-from tallystick.sources.refusal import problem_of
+from tallystick.sources.refusal import forget_request, problem_of
 from tallystick.telemetry import log
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
@@ -114,8 +114,8 @@ class OtlpGrpcSource:
     async def _attempt(self, context: grpc.aio.ServicerContext[bytes, bytes], request_id: str) -> bytes | Problem:
         """The answer, or why there is none.
 
-        The problem comes without its traceback: the library keeps the error that ends a call in a cycle with the call's context, and
-        with a traceback the frames below, message and events among them, would stay in memory until the collector looks for cycles.
+        The problem comes with nothing of the request: the library keeps the error that ends a call in a cycle with the call's context,
+        and message and events would stay in memory with it until the collector looks for cycles.
         """
         try:
             return await self._take(context)
@@ -124,7 +124,7 @@ class OtlpGrpcSource:
             if problem is None:
                 log.exception("request failed", request_id=request_id, source=self._plan.name)
                 problem = Problem(500, "internal", "this request failed; the log has the request id")
-            problem.__traceback__ = problem.__context__ = problem.__cause__ = None
+            forget_request(error)
             return problem
 
     async def _take(self, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 
 from tallystick.errors import NotFoundError, PushbackError, QuotaExceededError
 from tallystick.http.problem import Problem
@@ -28,6 +29,22 @@ def problem_of(error: Exception) -> Problem | None:
         case NotFoundError():
             return Problem(404, error.code, error.message)
     return None
+
+
+def forget_request(error: BaseException) -> None:
+    """Let go of what the frames behind an error hold, its body and its events most of all.
+
+    An error that is kept while its sender is made to wait keeps them too; and where a frame holds the error in turn (a future in a
+    variable is enough), they would stay until the collector of cycles comes by, which on purpose is seldom.
+    """
+    seen: list[BaseException] = []
+    behind: BaseException | None = error
+    while behind is not None and behind not in seen:
+        seen.append(behind)
+        behind = behind.__cause__ or behind.__context__
+    for one in seen:
+        traceback.clear_frames(one.__traceback__)
+        one.__traceback__ = None
 
 
 def pushback_problem(error: PushbackError) -> Problem:
