@@ -142,10 +142,10 @@ class Supervisor:
     def _start(self, child: Child) -> None:
         inherited = [self.reload.snapshot.fd]
         command = [sys.executable, "-m", "tallystick.pipeline.role", child.role, str(os.getpid()), *self.role_arguments]
-        command += ["--config-fd", str(inherited[0])]
         if _is_worker(child.role) and self._listener is not None:
             inherited.append(self._listener.fileno())
             command += ["--listener", str(inherited[1])]
+        command += ["--config-fd", str(inherited[0])]
         is_intake = child.role == "intake" or _is_worker(child.role)
         child.started_at = time.monotonic()
         child.starts += 1

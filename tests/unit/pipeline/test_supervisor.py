@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from support.server import wait_for
+from support.server import free_port, wait_for
 
 # Runs the real `Supervisor` in a process of its own, with a child command that plays a role by the script in the directory.
 SUPERVISOR = """
-import sys
+import os, sys
 from pathlib import Path
 from tallystick.config import load_config
 from tallystick.errors import ConfigError, LockedError
@@ -32,14 +33,16 @@ supervisor._PAUSE_MIN_S = supervisor._PAUSE_MAX_S = 0.05
 supervisor._GRACE_S = 60.0
 start = supervisor.subprocess.Popen
 supervisor.subprocess.Popen = lambda command, **options: start(
-    [command[0], "-c", (directory / "role.py").read_text(), command[3], command[4], str(directory), command[-1]], **options
+    [command[0], "-c", (directory / "role.py").read_text(), command[3], command[4], str(directory), command[-1],
+     *command[5:-2]], **options
 )
 
 def read():
     text = (directory / "config").read_bytes() if (directory / "config").exists() else b""
     if text == b"bad":
         raise ConfigError("it is bad")
-    return text, load_config(None, {"data": {"dir": str(directory / "data")}}, text=text)
+    listen = os.environ.get("LISTEN", "127.0.0.1:1")
+    return text, load_config(None, {"data": {"dir": str(directory / "data")}, "server": {"listen": listen}}, text=text)
 
 installation = open_installation(read()[1], create=True)
 try:
@@ -49,10 +52,12 @@ try:
         Reload(installation, Snapshot(b""), read),
         on_ready=lambda: (directory / "announced").write_text("x"),
         is_ready=lambda: (directory / "sealer").exists(),
-        roles=("intake", "sealer"),
+        roles=os.environ.get("ROLES", "intake sealer").split(),
     ).run()
 except LockedError:
     code = 3
+except ConfigError:
+    code = 2
 sys.exit(code)
 """
 ROLE = """
@@ -86,13 +91,15 @@ while True:
 class Up:
     """One supervisor's process."""
 
-    def __init__(self, directory: Path, role: str) -> None:
+    def __init__(self, directory: Path, role: str, **environment: str) -> None:
         self.directory = directory
+        self.environment = environment
         (directory / "role.py").write_text(ROLE + role)
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(self.directory)], stderr=subprocess.DEVNULL)
+        command = [sys.executable, "-c", SUPERVISOR, str(self.directory)]
+        return subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, **self.environment})
 
     def notes(self, name: str) -> list[tuple[str, int]]:
         """(role, pid) of each note under that name."""
@@ -130,6 +137,56 @@ def test_roles_are_started_announced_and_stopped_in_order(tmp_path: Path, ups: l
     up.process.terminate()
     assert up.process.wait(10) == 0
     assert [role for role, _ in up.notes("stopped")] == ["intake", "sealer"]
+
+
+WORKERS = "worker-1 worker-2 intake sealer"
+LISTEN = """
+if role.startswith("worker"):
+    import socket
+    listener = socket.socket(fileno=int(sys.argv[6]))
+    listener.listen()
+    note(f"port-{listener.getsockname()[1]}")
+"""
+
+
+def test_workers_inherit_one_socket_and_stop_before_the_writer(tmp_path: Path, ups: list[Up]) -> None:
+    """Each gets the same bound socket, also one that is started again; nobody else gets it; they stop first."""
+    port = free_port()
+    up = Up(tmp_path, LISTEN + WAIT, ROLES=WORKERS, LISTEN=f"127.0.0.1:{port}")
+    ups.append(up)
+    workers = dict(up.wait(f"port-{port}", 2))
+    assert set(workers) == {"worker-1", "worker-2"}
+    ((_, intake),) = up.wait("intake")
+    inode = next(path.readlink() for path in descriptors(workers["worker-1"]) if path.name == str(listener_of(workers["worker-1"])))
+    assert inode not in [path.readlink() for path in descriptors(intake)]
+    os.kill(workers["worker-2"], signal.SIGKILL)
+    assert [role for role, _ in up.wait(f"port-{port}", 3)][2] == "worker-2"
+    up.wait("sealer")
+    socket.create_connection(("127.0.0.1", port)).close()
+    up.wait("worker-2", 2)
+    up.process.terminate()
+    assert up.process.wait(10) == 0
+    stopped = [role for role, _ in up.notes("stopped")]
+    assert (sorted(stopped[:2]), stopped[2:]) == (["worker-1", "worker-2"], ["intake", "sealer"])
+
+
+def test_with_workers_a_port_in_use_is_refused_before_anything_is_started(tmp_path: Path, ups: list[Up]) -> None:
+    """As without: exit code 2, and no role runs."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        up = Up(tmp_path, WAIT, ROLES=WORKERS, LISTEN=f"127.0.0.1:{other.getsockname()[1]}")
+        ups.append(up)
+        assert up.process.wait(20) == 2
+    assert not up.notes("worker-1") + up.notes("intake")
+
+
+def descriptors(pid: int) -> list[Path]:
+    return [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+
+
+def listener_of(pid: int) -> int:
+    """The descriptor that a worker was told of."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return int(words[words.index(b"--listener") + 1])
 
 
 def test_a_new_configuration_is_taken_by_intake_and_starts_the_sealer_anew(tmp_path: Path, ups: list[Up]) -> None:
