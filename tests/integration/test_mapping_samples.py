@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from typing import Any
 
 import pytest
 
@@ -52,3 +55,34 @@ def test_sample_events_are_whole_and_distinct(mapping: str) -> None:
             check_strict(line, 32)
             assert json.loads(str(event.raw)) == json.loads(content)
             assert contents.setdefault(str(event.id), content) == content or str(event.id).startswith(stamp.ids.prefix)
+
+
+def test_entries_of_pgaudits_own_tests() -> None:
+    """Each whole line of what pgaudit's regression tests expect, as csvlog and as jsonlog: the same class, command and object come out."""
+    lines = (SAMPLES / "postgresql" / "pgaudit_expected_audit_lines.log").read_text("utf-8").splitlines()
+    entries = [line.partition(":  ")[2] for line in lines if line.count('"') % 2 == 0]
+    assert len(entries) > 20
+    for entry in entries:
+        _, _, _, audit_class, command, kind, name = entry.removeprefix("AUDIT: ").split(",")[:7]
+        for event in (_logged(entry, as_csv=True), _logged(entry, as_csv=False)):
+            assert event["action"] == "postgresql." + command.lower().replace(" ", "_")
+            assert event["metadata"]["audit"]["class"] == audit_class
+            assert not name or event["targets"][0] == {"type": kind, "id": name}
+            assert event["occurred_at"] == "2026-03-01T10:00:00.000000Z"
+
+
+def _logged(message: str, *, as_csv: bool) -> dict[str, Any]:
+    """The event of one line of the server's log with this message."""
+    time = "2026-03-01 10:00:00.000 UTC"
+    text = io.StringIO()
+    if as_csv:
+        head = [time, "ann", "shop", "1", "192.0.2.7:1", "a.1", "3", "", time, "", "0", "LOG", "00000", message]
+        csv.writer(text, lineterminator="\n").writerow([*head, *[""] * 12])
+    else:
+        record = {"timestamp": time, "session_id": "a.1", "line_num": 3, "error_severity": "LOG", "message": message}
+        text.write(json.dumps(record))
+    result = load_mappings()["postgresql"].map(text.getvalue().encode())
+    assert result.problems == []
+    (line,) = encode_lines(result.events, Stamp("acme", RECEIVED, Source(name="pg", type="file")))
+    found: dict[str, Any] = json.loads(line)
+    return found

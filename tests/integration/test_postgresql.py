@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from support.ledger import CONFIGURATION
@@ -266,6 +267,48 @@ def test_kills_while_reading_lose_and_repeat_nothing(make_server: Callable[..., 
     finally:
         server.stop()
         drop_slot(postgres, database)
+
+
+def test_pgaudit_lines_become_events(make_server: Callable[..., Server], postgres: Postgres) -> None:
+    """The page's two tables over a real server's logs in both forms: the same statements, roles, failures and logins come out of each."""
+    database = postgres.new_database()
+    postgres.run(f"ALTER DATABASE {database} SET pgaudit.log = 'all'")
+    postgres.run(
+        "CREATE EXTENSION pgaudit",
+        "CREATE TABLE notes (id int,\n  body text)",
+        "INSERT INTO notes VALUES (1, 'a, \"quoted\"\nline')",
+        f"CREATE ROLE reader_{database} LOGIN PASSWORD 'hidden'",
+        "SELECT body FROM notes",
+        database=database,
+    )
+    with pytest.raises(psycopg2.Error):
+        postgres.run("SELECT nothing FROM notes", database=database)
+    both = TOML[1].replace("/var/log/postgresql", str(postgres.log))
+    first, second = both.split("[sources.statements-csv]")
+    text = first + "[sources.statements-csv]" + second.replace("acme", "other")  # else what is equal in both forms is merged
+    server = make_server(text)
+    server.start()
+    query = f"targets.id:{database}"
+    for name in ("statements", "statements-csv"):
+        ends = f"source.name:{name} AND action:postgresql.disconnect AND {query}"
+        wait_for(lambda ends=ends: len(exported(server, ends)) == 2, f"both sessions in {name}")  # type: ignore[misc]
+    by_form = [exported(server, f"source.name:{name} AND {query}") for name in ("statements", "statements-csv")]
+    for found in by_form:
+        by_action: dict[str, Any] = {str(one["action"]): one for one in found}
+        insert = by_action["postgresql.insert"]
+        assert insert["actor"] == {"type": "user", "id": "admin"}
+        assert insert["context"]["ip"] == "127.0.0.1"
+        assert insert["metadata"]["audit"]["statement"] == "INSERT INTO notes VALUES (1, 'a, \"quoted\"\nline')"
+        assert (insert["category"], insert["outcome"]) == ("data", "unknown")
+        role = by_action["postgresql.create_role"]
+        assert role["category"] == "account"
+        assert "hidden" not in json.dumps(role)
+        assert by_action["postgresql.create_table"]["targets"][0] == {"type": "TABLE", "id": "public.notes"}
+        failed = [one for one in found if one["outcome"] == "failure"]
+        assert 'column "nothing" does not exist' in str(failed[0]["reason"])
+        assert not any("ingest" in one and "time_invalid" in str(one["ingest"]) for one in found)
+    assert [one["action"] for one in by_form[0]] == [one["action"] for one in by_form[1]]
+    assert [one["occurred_at"] for one in by_form[0]] == [one["occurred_at"] for one in by_form[1]]
 
 
 def _taken(server: Server) -> int:

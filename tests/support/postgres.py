@@ -53,6 +53,7 @@ class Postgres:
             "max_connections": 40, "shared_buffers": "32MB", "ssl": "on", "ssl_cert_file": self.directory / "server.pem",
             "ssl_key_file": self.directory / "server.key", "shared_preload_libraries": "pgaudit", "wal_sender_timeout": "4s",
             "logging_collector": "on", "log_directory": self.log, "log_destination": "csvlog,jsonlog", "log_filename": "postgresql.log",
+            "log_timezone": "UTC", "log_connections": "on", "log_disconnections": "on",
         }  # fmt: skip
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self.directory / "stderr").open("ab") as stderr:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tallystick.config.settings import Config
 from tallystick.errors import ConfigError
+from tallystick.transforms.log_mapping import make_mapping
 from tallystick.transforms.mapping import Mapping
 
 SUFFIX = ".toml"
@@ -22,7 +23,7 @@ SUFFIX = ".toml"
 @cache
 def load_mappings() -> dict[str, Mapping]:
     """All mappings that ship with Tallystick, by name."""
-    made = (Mapping(tomllib.loads(text)) for text in mapping_texts().values())
+    made = (make_mapping(tomllib.loads(text)) for text in mapping_texts().values())
     return {mapping.name: mapping for mapping in made}
 
 
@@ -50,7 +51,7 @@ def read_mapping(path: Path) -> Mapping:
     if missing := [table for table in ("envelope", "actor") if table not in spec]:
         raise ConfigError(f"the mapping has no [{missing[0]}]", place=str(path), hint="docs/mappings.md describes the tables")
     try:
-        return Mapping(spec)
+        return make_mapping(spec)
     except ConfigError as error:
         raise ConfigError(error.message, place=str(path), hint="docs/mappings.md describes the tables") from error
     except (AttributeError, KeyError, TypeError, ValueError, re.error) as error:

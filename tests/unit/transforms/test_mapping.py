@@ -484,3 +484,30 @@ def test_a_mapping_may_read_what_the_protocol_said(record: bytes) -> None:
     assert str(event.id).startswith("1.")
     assert set(line(event)["metadata"]) == {"n"}
     assert made.map_batch([record]).problems[0].code == "field_missing"
+
+
+def test_lines_of_pgaudit() -> None:
+    """Who, what, where from, and the statement in the metadata; raw is the line as PostgreSQL wrote it; a failed login is `denied`."""
+    log = {"timestamp": "2026-03-01 10:00:00.123 UTC", "user": "ann", "dbname": "shop", "remote_host": "192.0.2.7",
+           "session_id": "65f0.12", "line_num": 3, "error_severity": "LOG", "state_code": "00000"}  # fmt: skip
+    record = {**log, "message": "AUDIT: OBJECT,1,1,READ,SELECT,TABLE,public.account,select 1,<none>"}
+    event = line(one(load_mappings()["postgresql"], record))
+    assert (event["action"], event["category"], event["outcome"]) == ("postgresql.select", "data", "unknown")
+    assert event["actor"] == {"type": "user", "id": "ann"}
+    assert event["targets"] == [{"type": "TABLE", "id": "public.account"}, {"type": "database", "id": "shop"}]
+    assert event["context"] == {"ip": "192.0.2.7", "session_id": "65f0.12"}
+    assert event["occurred_at"] == "2026-03-01T10:00:00.123000Z"
+    assert event["id"].startswith("65f0.12:3.")
+    assert event["metadata"]["audit"]["statement"] == "select 1"
+    assert json.loads(event["raw"]) == record
+    failed = {**log, "error_severity": "FATAL", "state_code": "28P01", "message": "password authentication failed"}
+    event = line(one(load_mappings()["postgresql"], failed))
+    assert (event["action"], event["outcome"], event["category"]) == ("postgresql.login_failed", "denied", "authentication")
+    assert event["reason"] == "password authentication failed"
+
+
+def test_a_line_that_is_no_record_of_the_log_is_a_problem() -> None:
+    """With the reason and its own bytes."""
+    result = load_mappings()["postgresql"].map(b"LOG:  starting")
+    assert [(problem.code, problem.record) for problem in result.problems] == [("record_unreadable", b"LOG:  starting")]
+    assert result.events == []
