@@ -1,4 +1,4 @@
-"""A real S3 endpoint for tests: moto's server as its own process on a free port of the loopback interface."""
+"""A real S3 and SQS endpoint for tests: moto's server as its own process on a free port of the loopback interface."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class S3Server:
             "allow_http": "true",
         }
 
-    def client(self) -> Any:
-        """A boto3 client, to look at the bucket with somebody else's code."""
+    def client(self, service: str = "s3") -> Any:
+        """A boto3 client, to look at buckets and queues with somebody else's code."""
         return boto3.client(
-            "s3",
+            service,
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="testing",
@@ -49,6 +49,23 @@ class S3Server:
         name = f"test-{uuid.uuid4().hex[:12]}"
         self.client().create_bucket(Bucket=name)
         return name
+
+    def new_queue(self, bucket: str | None = None) -> str:
+        """A fresh queue's URL; ``bucket`` tells it of its new objects."""
+        sqs = self.client("sqs")
+        url = str(sqs.create_queue(QueueName=f"test-{uuid.uuid4().hex[:12]}")["QueueUrl"])
+        if bucket is not None:
+            arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+            telling = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+            self.client().put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=telling)
+            sqs.purge_queue(QueueUrl=url)  # of the test message that S3 sends then
+        return url
+
+    def waiting(self, queue: str) -> tuple[int, int]:
+        """Messages of a queue that wait, and those that are hidden while somebody works on them."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+        return int(found[names[0]]), int(found[names[1]])
 
 
 @contextmanager

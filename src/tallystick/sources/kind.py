@@ -40,6 +40,7 @@ KINDS: dict[str, str] = {
     "pull": "tallystick.sources.pull",
     "otlp": "tallystick.sources.otlp",
     "postgresql": "tallystick.sources.postgresql[postgresql]",
+    "s3": "tallystick.sources.s3[s3]",
     "syslog": "tallystick.sources.syslog",
 }
 """Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
