@@ -23,9 +23,10 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml
 run: setup ## start Tallystick with the demo story and print the console link and a curl line
 	@$(BIN)/tallystick up --demo
 
+# One process more than there are cores: many tests wait for a server. For one test, call $(BIN)/pytest itself.
 test: $(VENV)/.dev ## install what the tests need, then run them all
 	@tools/install-test-parts
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
 
 unit: $(VENV)/.dev ## the quick tests only
 	@$(BIN)/pytest tests/unit

@@ -120,21 +120,22 @@ def _transcript(rows: dict[str, list[str]]) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
+def nothing_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """After all suites there are no more processes of ours, mounts or loop devices than before."""
-    before = _traces()
+    place = str(tmp_path_factory.getbasetemp())  # other suites that run at the same time have another
+    before = _traces(place)
     yield
-    left = {kind: found - before[kind] for kind, found in _traces().items()}
+    left = {kind: found - before[kind] for kind, found in _traces(place).items()}
     assert not any(left.values()), f"left behind: {left}"
 
 
-def _traces() -> dict[str, set[str]]:
-    """Our own children and whatever works in a directory of this run; mounts and loop devices."""
+def _traces(place: str) -> dict[str, set[str]]:
+    """Our own children and whatever works in the directory of this run; mounts and loop devices in it."""
     listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout.splitlines()
     processes = {line for line in listed if line.split()[1] == str(os.getpid()) and " ps -eo" not in line}
     loops = subprocess.run(["losetup", "-l", "-n", "-O", "BACK-FILE"], capture_output=True, text=True).stdout.splitlines()
     return {
-        "processes": processes | {line for line in listed if "pytest-" in line and "tallystick" in line},
-        "mounts": {line for line in Path("/proc/mounts").read_text().splitlines() if "pytest-" in line},
-        "loops": {line for line in loops if "pytest-" in line},
+        "processes": processes | {line for line in listed if place in line and "tallystick" in line},
+        "mounts": {line for line in Path("/proc/mounts").read_text().splitlines() if place in line},
+        "loops": {line for line in loops if place in line},
     }
