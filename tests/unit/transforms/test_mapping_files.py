@@ -1,11 +1,32 @@
-"""What the mapping files of single products need more than a record for: headers of a hook."""
+"""The mapping files that ship: any record through each of them, and what needs more than a record, as the headers of a hook do."""
 
 from __future__ import annotations
 
 import json
+from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tallystick.event import Source
+from tallystick.event.codec import decode_line, encode_lines
+from tallystick.event.stamp import Stamp
 from tallystick.plugin import Carrier
 from tallystick.transforms import load_mappings
+
+RECEIVED = "2026-03-04T10:00:00.000000Z"
+NAMES = {name: sorted({part for path in one.asked for part in path.split(".")}) for name, one in load_mappings().items()}
+LEAVES = st.none() | st.booleans() | st.integers(-5, 10**13) | st.sampled_from([0.5, 1e300]) | st.text(max_size=9)
+
+
+def records(names: list[str]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with members of these names, at any depth, and values of any kind."""
+    name = st.sampled_from(names)
+    values = st.recursive(
+        LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(name, inner, max_size=4), max_leaves=9
+    )
+    return st.dictionaries(name, values, min_size=1, max_size=9)
+
 
 ISSUE = {
     "action": "opened",
@@ -37,3 +58,17 @@ def test_without_the_header_the_members_tell() -> None:
     assert event.targets
     assert [target.id for target in event.targets] == ["acme/shop#7", "acme/shop"]
     assert event.occurred_at == "2026-03-04T09:00:00.000000Z"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(name for name in NAMES if NAMES[name])).flatmap(lambda name: records(NAMES[name])))
+def test_any_record_is_an_event_or_a_problem_with_a_reason(record: dict[str, Any]) -> None:
+    """Members of the right names with values of the wrong kind: what comes out is a whole line, or has a code."""
+    text = json.dumps(record).encode()
+    stamp = Stamp("acme", RECEIVED, Source(name="s", type="http"))
+    for mapping in load_mappings().values():
+        result = mapping.map(text)
+        assert result.events or result.problems or b"[]" in text
+        assert all(problem.code and problem.message for problem in result.problems)
+        for line in encode_lines(result.events, stamp):
+            assert decode_line(line).action
