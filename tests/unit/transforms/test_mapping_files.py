@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tallystick.event import Source
@@ -60,6 +60,8 @@ def test_without_the_header_the_members_tell() -> None:
     assert event.occurred_at == "2026-03-04T09:00:00.000000Z"
 
 
+@example({"USER_NAME": {}, "EVENT_TYPE": "LOGIN"})
+@example({"author_id": [], "entity_id": 1, "entity_type": "User"})
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(name for name in NAMES if NAMES[name])).flatmap(lambda name: records(NAMES[name])))
 def test_any_record_is_an_event_or_a_problem_with_a_reason(record: dict[str, Any]) -> None:
