@@ -32,7 +32,7 @@ from tallystick.event.codec import encode_lines
 from tallystick.event.stamp import Stamp
 from tallystick.plugin import Carrier
 from tallystick.transforms import MapResult, load_mappings
-from tallystick.transforms.mapping import MapOptions
+from tallystick.transforms import MapOptions
 
 FOLDER = Path(__file__).parents[1] / "integration" / "mapping_cases"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -98,7 +98,7 @@ def case_record(case: Case) -> bytes:
 
 def map_record(mapping: str, record: bytes) -> tuple[MapResult, list[dict[str, Any]]]:
     """What a mapping makes of one record, and the canonical lines."""
-    options = MapOptions(mapping)
+    options = MapOptions(mapping, now=NOW)
     result = load_mappings()[mapping].map_batch([record], [Carrier("192.0.2.200")], options)
     stamp = Stamp("acme", RECEIVED, Source(name=mapping, type="file"))
     return result, [json.loads(line) for line in encode_lines(result.events, stamp)]

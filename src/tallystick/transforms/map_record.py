@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping as MappingType
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +16,9 @@ from tallystick.event.fields import ID
 from tallystick.event.plain import Plain, read_plain
 from tallystick.event.stamp import add_flag
 from tallystick.plugin import Carrier
+from tallystick.protocols.syslog_time import SyslogClock
 from tallystick.transforms.expressions import Path, Scope
+from tallystick.transforms.lines import LineParser
 from tallystick.transforms.map_result import MapOptions, MapResult, Problem
 from tallystick.transforms.unwrap import unwrap
 
@@ -39,13 +42,18 @@ _encode = msgspec.json.Encoder().encode
 class RecordRun:
     """One batch on its way through a mapping."""
 
-    __slots__ = ("_carrier", "_mapping", "_options", "_result", "_variables")
+    __slots__ = ("_carrier", "_clock", "_mapping", "_names_by_digest", "_options", "_result", "_variables")
 
     def __init__(self, mapping: Mapping, options: MapOptions, result: MapResult) -> None:
         self._mapping = mapping
         self._options = options
         self._result = result
         self._carrier = Carrier()
+        self._clock = SyslogClock()
+        if mapping._lines is not None:
+            self._clock.set_now(options.now or datetime.now(UTC))
+        # Two lines that are the same may well tell of two events.
+        self._names_by_digest = options.names_by_digest and mapping._lines is None
         self._variables = {"source_record": f"{options.source_type or mapping.name}.record", "peer": ""}
 
     def take(self, record: bytes | Plain, position: int, carrier: Carrier, read: Plain | None = None) -> None:
@@ -106,7 +114,7 @@ class RecordRun:
         if mapping._changes:
             raws = {key: Raw(_encode(member)) for key, member in value.items() if mapping._changes.may_ask(key)}
             event.changes = mapping._changes.find(raws, scope.taken)
-        if rules.has_own_id or self._options.names_by_digest:
+        if rules.has_own_id or self._names_by_digest:
             event.id = self._make_id(rules.own_id(scope), plain.content, event)
         for name in scope.taken:
             value.pop(name, None)
@@ -147,6 +155,8 @@ class RecordRun:
         return event, content
 
     def _map_text(self, record: bytes) -> tuple[Event, bytes]:
+        if self._mapping._lines is not None:
+            return self._map_line(record, self._mapping._lines), record
         if not self._mapping._takes_text:
             if record.startswith(b"{") and len(record) <= RECORD_BYTES_MAX:
                 strict.check_strict(record, DEPTH_MAX)
@@ -160,6 +170,23 @@ class RecordRun:
             add_flag(event, "text_replaced")
         return event, record
 
+    def _map_line(self, record: bytes, lines: LineParser) -> Event:
+        """A line of text, or several that are one record: what is parsed of it is mapped like an object."""
+        if len(record) > RECORD_BYTES_MAX:
+            raise EventInvalidError(f"the record has {len(record)} bytes", code="event_too_large")
+        text = record.decode("utf-8", "replace").replace("\0", "\ufffd")
+        line = lines.parse(text, self._clock)
+        carrier = self._carrier
+        if line.time is not None:
+            self._carrier = carrier._replace(time=line.time)
+        try:
+            event = self._map_plain(Plain(line.members, record))
+        finally:
+            self._carrier = carrier
+        if text.encode() != record:
+            add_flag(event, "text_replaced")
+        return event
+
     def _add_more(self, rest: dict[str, Any]) -> None:
         """Put the carrier's members beside the record's own."""
         for name, value in self._carrier.more.items():
@@ -168,7 +195,7 @@ class RecordRun:
             rest[name] = value
 
     def _make_id(self, own: str | None, content: bytes, event: Event) -> str | UnsetType:
-        if own is None and (event.occurred_at is UNSET or not self._options.names_by_digest):
+        if own is None and (event.occurred_at is UNSET or not self._names_by_digest):
             return UNSET
         digest = hashlib.sha256(content).hexdigest()
         if own is not None and ID.fullmatch(made := f"{own}.{digest[:12]}"):

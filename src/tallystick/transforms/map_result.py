@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from tallystick.event import Event
@@ -38,9 +39,11 @@ class MapOptions:
     """How records are mapped besides the file: the source's type, raw kept or not.
 
     ``names_by_digest``: a record without an id of its own is named by its digest when it has a time, so that a repeat is stored
-    once; False where two equal records may well be two events.
+    once; False where two equal records may well be two events. ``now``: the time of receipt, aware, for times without a year;
+    without it the clock is asked.
     """
 
     source_type: str = ""
     keep_raw: bool = True
     names_by_digest: bool = True
+    now: datetime | None = None

@@ -30,6 +30,7 @@ from tallystick.event.plain import Plain
 from tallystick.plugin import Carrier
 from tallystick.transforms.changes import ChangeRules
 from tallystick.transforms.columns import GROUP_MIN
+from tallystick.transforms.lines import LineParser
 from tallystick.transforms.map_batch import BatchRun
 from tallystick.transforms.map_record import RecordRun
 from tallystick.transforms.map_result import MapOptions, MapResult, Problem
@@ -74,10 +75,12 @@ class Mapping:
         self._refusals = parse.get("refuse", [])
         self._is_container_possible = bool(self._steps)
         self._takes_text = parse.get("text", False)
+        self._lines = LineParser(self.title, parse["lines"]) if "lines" in parse else None
+        self.takes_syslog_header = self._lines is not None and self._lines.takes_header
         self._keys: list[str] = spec.get("match", {}).get("all", [])
         self._rules = RuleBook(spec)
         self._is_particular = bool(self._keys or self._refusals)
-        self._goes_in_groups = not (self._is_particular or self._reads_carrier)
+        self._goes_in_groups = not (self._is_particular or self._reads_carrier or self._lines)
         self._changes = ChangeRules(spec.get("changes", {}))
         redact = spec.get("redact", {})
         self.redact_allow = frozenset(redact.get("allow", ()))
