@@ -35,7 +35,7 @@ from tallystick.sources.feed import Feed, Piece, pieces_of
 from tallystick.sources.gaps import GapLog
 from tallystick.sources.kind import NATIVE, SourceKind
 from tallystick.sources.listener import Connection, Listener, ListenSettings
-from tallystick.transforms import MapOptions, MapResult
+from tallystick.transforms import MapOptions, MapResult, find_mapping
 from tallystick.transforms.map_record import RAW_BYTES_MAX
 
 MAPPING = "syslog"
@@ -232,6 +232,9 @@ class SyslogSource:
         self._decoder = SyslogDecoder(settings)
         self._clock = SyslogClock(settings.zone())
         self._tracker = SequenceTracker(settings.sequence_patience.seconds)
+        self._hands_over_headers = (
+            settings.mapping not in (MAPPING, NATIVE) and find_mapping(settings.mapping, context.base_dir).takes_syslog_header
+        )
         self._feed: Feed | None = None
         self._listener: Listener | None = None
         self._datagrams: Datagrams | None = None
@@ -302,13 +305,14 @@ class SyslogSource:
             self._tracker.note(producer, number, now)
 
     async def _commit_text(self, intake: Intake, pieces: list[Piece], size: int, sender: Sender | None) -> None:
-        """For another mapping: it gets the message's text, or the whole record where none can be told."""
+        """For another mapping: it gets the message's text, or the whole record where none can be told or the mapping reads headers."""
         records: list[Record] = []
         for piece in pieces:
             for place, record in enumerate(piece.records):
                 peer = piece.origin[place] if type(piece.origin) is list else piece.peer
-                text = parse(record.decode("utf-8", "replace"), self._clock).message.message
-                records.append(Record(text.encode(), len(records) + 1, peer))
+                if not self._hands_over_headers:
+                    record = parse(record.decode("utf-8", "replace"), self._clock).message.message.encode()
+                records.append(Record(record, len(records) + 1, peer))
         await intake.commit_records(records, sender)
 
 

@@ -225,6 +225,14 @@ async def test_another_mapping_reads_the_text(tmp_path: Path) -> None:
         assert (run.intake.records[0].data, run.intake.records[0].peer) == (b'{"action":"repo.create"}', "127.0.0.1")
 
 
+async def test_a_mapping_that_reads_headers_gets_the_whole_message(tmp_path: Path) -> None:
+    """Which program speaks stands in the header, and `syslog_auth` needs it."""
+    async with listening(tmp_path, mapping="syslog_auth") as run:
+        await send(run, b"<38>Feb 12 14:10:21 web-1 sshd[1]: Invalid user ann from 192.0.2.1 port 5\n")
+        await until(lambda: run.intake.records, "the record")
+        assert run.intake.records[0].data == b"<38>Feb 12 14:10:21 web-1 sshd[1]: Invalid user ann from 192.0.2.1 port 5"
+
+
 def test_records_from_the_quarantine_are_decoded_again() -> None:
     """A replay goes the same way as the message went."""
     assert KIND.own_mapping is not None
