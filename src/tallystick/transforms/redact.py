@@ -9,7 +9,8 @@ Two kinds of rule:
   text in ``metadata``, ``changes``, ``reason`` and ``raw``.
 
 What was done is in ``ingest.redactions``: path, rule, action. In ``changes`` the last part of the path counts as the key,
-and ``masked`` is set. ``raw`` is covered like metadata when it is JSON, by form alone when it is other text.
+and ``masked`` is set. ``raw`` is covered like metadata when it is JSON. Other text has no members to mask: there forms are cut out, and
+a line that was parsed into members of which one had to be masked is dropped, since the secret stands in it somewhere.
 
 The cost when there is nothing to redact: one RE2 search over all free values of a batch (`may_apply`), and RE2 has no bad
 case. Only events that hold a hit are opened, level by level with `msgspec.Raw`, so all other members keep their own bytes.
@@ -23,7 +24,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import re2
-from msgspec import UNSET, Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from tallystick.config.settings import Settings
 from tallystick.event import Event, Ingest, Redaction
@@ -121,7 +122,8 @@ class Redact(EachEvent):
         if event.reason is not UNSET:
             event.reason = walk.text(event.reason, "/reason")
         if event.raw is not UNSET:
-            event.raw = _redact_raw(event.raw, walk)
+            has_masked = any(one.rule == "secrets.key" for one in walk.done)
+            event.raw = _redact_raw(event.raw, walk, has_masked=has_masked)
         if event.changes is not UNSET:
             _redact_changes(event, walk)
         if walk.done:
@@ -193,7 +195,7 @@ class _Walk:
         return b'"[REDACTED:secret]"'
 
 
-def _redact_raw(raw: str, walk: _Walk) -> str:
+def _redact_raw(raw: str, walk: _Walk, *, has_masked: bool) -> str | UnsetType:
     text = raw.strip()
     if text.startswith(("{", "[")):
         try:
@@ -201,6 +203,9 @@ def _redact_raw(raw: str, walk: _Walk) -> str:
         except (msgspec.MsgspecError, RecursionError):
             return walk.text(raw, "/raw")
         return raw if kept == text.encode() else kept.decode()
+    if has_masked:
+        walk.done.append(Redaction(path="/raw", rule="secrets.key", action="drop"))
+        return UNSET
     return walk.text(raw, "/raw")
 
 

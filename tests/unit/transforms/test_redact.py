@@ -146,6 +146,16 @@ def test_a_password_in_a_url_leaves_the_url() -> None:
     assert done == [("/metadata/dsn", "secrets.url_password", "mask")]
 
 
+def test_a_line_goes_when_one_of_its_members_was_masked() -> None:
+    """In a text no key can be found, and what was decoded is not in it letter by letter."""
+    (done,) = redactor().apply(event('{"user": "u", "password": "hunter2"}', raw="user=u password=68756E74657232"))
+    assert b"hunter2" not in bytes(done.metadata)  # type: ignore[arg-type]
+    assert done.raw is UNSET
+    assert [(one.path, one.action) for one in done.ingest.redactions] == [("/metadata/password", "mask"), ("/raw", "drop")]  # type: ignore[union-attr]
+    (kept,) = redactor().apply(event('{"user": "u"}', raw="user=u password policy"))
+    assert kept.raw == "user=u password policy"
+
+
 def test_raw_is_covered_like_metadata() -> None:
     """The original record as text holds no secret that metadata does not."""
     one = event(raw='{"user": "u", "n": 1.0, "password": "hunter2"}')
