@@ -86,6 +86,12 @@ class Rules:
         action = self._action(scope)
         if action is None:
             raise EventInvalidError("nothing in the record gives an action", code="field_missing", pointer="/action")
+        actor = _texts(self._actor, scope)
+        if "id" not in actor or "type" not in actor:
+            missing = "type" if "id" in actor else "id"
+            raise EventInvalidError(
+                f"nothing in the record gives the actor's {missing}", code="field_missing", pointer=f"/actor/{missing}"
+            )
         reason = self._reason(scope)
         if carried_at is None:
             occurred_at, flags = self._time.read(scope)
@@ -93,7 +99,7 @@ class Rules:
             occurred_at, flags = self._time.read_beside(scope, carried_at)
         event = Event(
             action=action,
-            actor=Actor(**_texts(self._actor, scope)),
+            actor=Actor(**actor),
             outcome=self._outcome(scope) or "unknown",  # type: ignore[arg-type]
             occurred_at=occurred_at,
             ingest=Ingest(mapping=self._mapping, flags=list(flags) if flags else UNSET),

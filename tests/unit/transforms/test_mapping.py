@@ -72,6 +72,14 @@ TRAIL = {
 }
 
 
+def test_a_record_that_names_no_actor_goes_to_the_quarantine() -> None:
+    """Where a mapping has nothing to fall back to, the record is a problem with the place, and no error of ours."""
+    made = mapping(text=SMALL.replace('id = ["who.name", { const = "unknown" }]', 'id = "who.name"'))
+    result = made.map(b'{"what":"a.b"}')
+    assert [(one.code, one.record) for one in result.problems] == [("field_missing", b'{"what":"a.b"}')]
+    assert not result.events
+
+
 def test_used_members_move_and_the_rest_stays_byte_for_byte() -> None:
     """What moved to the envelope leaves metadata; number texts and order of the rest are the sender's."""
     record = (
