@@ -31,8 +31,7 @@ from tallystick.event import Source
 from tallystick.event.codec import encode_lines
 from tallystick.event.stamp import Stamp
 from tallystick.plugin import Carrier
-from tallystick.transforms import MapResult, load_mappings
-from tallystick.transforms import MapOptions
+from tallystick.transforms import MapOptions, MapResult, load_mappings
 
 FOLDER = Path(__file__).parents[1] / "integration" / "mapping_cases"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.toml"))

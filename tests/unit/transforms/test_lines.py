@@ -12,9 +12,8 @@ from msgspec import UNSET
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event
 from tallystick.protocols.syslog_time import SyslogClock
-from tallystick.transforms import Mapping
+from tallystick.transforms import MapOptions, Mapping
 from tallystick.transforms.lines import LineParser
-from tallystick.transforms import MapOptions
 
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
 TOML = r"""
