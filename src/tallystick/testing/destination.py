@@ -69,9 +69,9 @@ class MemoryDestination:
             raise DestinationUnavailableError("the memory destination is dialled down")
         if self.script:
             return self.script.pop(0)
-        if len(cut.lines) > self.events_max:
-            return Answer(AnswerKind.SPLIT, reason="too_large")
-        if cut.name not in self.cuts:
+        if cut.name not in self.cuts:  # one taken before is recognised, however large
+            if len(cut.lines) > self.events_max:
+                return Answer(AnswerKind.SPLIT, reason="too_large")
             self.order.append(cut.name)
         self.cuts[cut.name] = cut
         if self.lose_replies > 0:
