@@ -167,12 +167,11 @@ class Lane:
     def _load(self) -> None:
         state = self._state_file.load()
         if state is None:
-            state = LaneState()
-            if self._state_file.is_damaged():
-                # Both generations are gone. Cuts that were open are cut anew: without exactly-once their events may repeat.
-                log.error("delivery state is damaged and rebuilt from the history", destination=self.name)
-                state.accounts = self.history.rebuild()
-                state.next_cut = self.history.next_id()
+            # None yet, or both generations are damaged or gone: what the history knows is settled is not sent again. Cuts that
+            # were open are cut anew: without exactly-once their events may repeat.
+            state = LaneState(accounts=self.history.rebuild(), next_cut=self.history.next_id())
+            if state.next_cut or self._state_file.is_damaged():
+                log.error("delivery state is damaged or missing and rebuilt from the history", destination=self.name)
         self.state = state
         self._round = Round(changes=self._round.changes)
         self._after = state.after

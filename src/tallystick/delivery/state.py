@@ -5,7 +5,7 @@ be sent again under the same name) and after they are settled; both usually fall
 
 - before a write: the round did not happen; what was sent was stored by an earlier write and is sent again under its name.
 - a damaged newest generation: the older one repeats the last round; names and bytes are the same.
-- both damaged: rebuilt from the history of settled cuts (`history`); open cuts are lost and cut anew, which may repeat
+- both damaged or missing: rebuilt from the history of settled cuts (`history`); open cuts are lost and cut anew, which may repeat
   events at destinations that take them twice. Nothing is skipped.
 """
 

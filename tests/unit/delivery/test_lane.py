@@ -10,8 +10,9 @@ import pytest
 from support.delivery import HANDLE, LaneBench, numbers, run_until
 from tallystick.delivery.cut import BatchLimits
 from tallystick.delivery.operations import Operations
+from tallystick.delivery.state import VERSION, LaneState, LaneStateFile
 from tallystick.durable import set_observer
-from tallystick.errors import DestinationUnavailableError, TransientError
+from tallystick.errors import DestinationUnavailableError, FormatRefusedError, TransientError
 from tallystick.plugin import Answer, AnswerKind
 from tallystick.testing.destination import MemoryDestination
 
@@ -267,19 +268,34 @@ async def test_a_cut_whose_bytes_changed_but_which_arrived_is_settled(bench: Lan
 
 
 @pytest.mark.parametrize("damage", [1, 2])
-async def test_a_damaged_state_file_repeats_but_never_skips(bench: LaneBench, damage: int) -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_damaged_state_file_repeats_but_never_skips(bench: LaneBench, damage: int, is_gone: bool) -> None:
     """One bad generation falls back to the other; with both bad the history of settled cuts brings the cursor back."""
     bench.world.add(250)
     destination = MemoryDestination()
     await bench.drain(bench.lane(destination))
     slots = sorted((bench.data_dir / "cursors").glob("delivery-d.*"), key=lambda path: path.stat().st_mtime_ns)
     for slot in slots[-damage:]:
-        slot.write_bytes(b"rubbish")
+        slot.unlink() if is_gone else slot.write_bytes(b"rubbish")
     bench.world.add(50)
     lane = bench.lane(destination)
     await bench.drain(lane)
     assert destination.ids() == expected_ids(300)
     assert numbers(lane)["delivered"] == 300
+
+
+async def test_a_state_of_a_newer_version_is_refused_and_left_alone(bench: LaneBench) -> None:
+    """Nothing is sent and no byte is written: an older program does not understand it."""
+    bench.world.add(5)
+    newer = LaneState(version=VERSION + 1, next_cut=3)
+    LaneStateFile(bench.data_dir, "d").save(newer)
+    before = {path: path.read_bytes() for path in (bench.data_dir / "cursors").glob("delivery-d.*")}
+    destination = MemoryDestination()
+    lane = bench.lane(destination)
+    with pytest.raises(FormatRefusedError, match=f"version {VERSION + 1}"):
+        await bench.drain(lane)
+    assert destination.attempts == []
+    assert before == {path: path.read_bytes() for path in (bench.data_dir / "cursors").glob("delivery-d.*")}
 
 
 class _Crash(BaseException):
