@@ -96,6 +96,7 @@ def parquet(rows: list[dict[str, Any]]) -> bytes:
         ("array.json", b"[" + b", ".join(LINES) + b"]"),
         ("lake.parquet", parquet([{"n": 1}, {"n": 2}, {"n": 3}])),
     ],
+    ids=["plain", "two gzip members", "zstd", "CloudTrail file", "array", "Parquet"],
 )
 async def test_each_form_of_object_becomes_records(rig: Rig, key: str, body: bytes) -> None:
     """What is in it is told by its content, whatever it is called; records know bucket, key and their place."""
