@@ -206,6 +206,7 @@ def test_heads_are_shown_only_after_take(tmp_path: Path) -> None:
     handle = asyncio.run(made.accept("acme", [make_line(0)]))
     assert sealed.refresh()
     assert sealed.size(handle) == 0
+    assert sealed.known_sizes() == {handle: 1}  # so that the status tells what is pending before the journal was followed
     sealed.take()
     assert sealed.size(handle) == 1
     assert sealed.tenants() == {handle: "acme"}

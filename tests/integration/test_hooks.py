@@ -46,7 +46,7 @@ def events(server: Server) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize(("language", "action"), [("sh", "opened"), ("python", "invoice.approve")])
+@pytest.mark.parametrize(("language", "action"), [("sh", "issues.opened"), ("python", "invoice.approve")])
 def test_the_clients_of_the_docs_run(server: Server, tmp_path: Path, language: str, action: str) -> None:
     """As they stand there, each in a process of its own: one event, without a key of ours anywhere."""
     script = tmp_path / "client"

@@ -67,6 +67,8 @@ class World:
     def sizes(self) -> dict[str, int]:
         return {handle: len(lines) for handle, lines in self.events.items()}
 
+    known_sizes = sizes
+
     def root_size(self) -> int:
         return 7
 

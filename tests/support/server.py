@@ -36,6 +36,11 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 30.0, e
         time.sleep(every_s)
 
 
+def settled(row: dict[str, Any]) -> int:
+    """Events with an outcome at one destination, by its row of the status."""
+    return int(row["delivered"] + sum(row["filtered"].values()) + row["dead_lettered"])
+
+
 class Server:
     """One installation under ``directory``: `tallystick.toml`, `data`, `data.keys`. Start, kill and start again."""
 
@@ -151,6 +156,7 @@ class Server:
                 return False
             row = page["tenants"].get(tenant, {})
             is_sealed = row.get("sealed", -1) >= accepted and row["sealed"] == row["accepted"]
-            return is_sealed and all(page["destinations"].get(name, {}).get("pending", 1) == 0 for name in destinations)
+            rows = [page["destinations"].get(name) for name in destinations]
+            return is_sealed and all(row is not None and row["pending"] == 0 and settled(row) >= accepted for row in rows)
 
         wait_for(is_drained, f"{accepted} events of {tenant} to drain; status {self.status()}", timeout_s, 0.2)

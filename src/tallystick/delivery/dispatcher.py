@@ -56,11 +56,14 @@ class SealedHeads:
         self._registry = TenantRegistry(data_dir)
         self._server_name = server_name
         self._sizes: dict[str, int] = {}
+        self._known: dict[str, int] = {}
         self._names: dict[str, str] = {}
 
     def refresh(self) -> bool:
         """Read what was sealed since; True when there was something, for `take` to show. Raises IntegrityError, OSError."""
-        return self._heads.refresh()
+        is_new = self._heads.refresh()
+        self._known = self._heads.sealed_sizes()
+        return is_new
 
     def take(self) -> None:
         """Show the lanes what was read. Raises IntegrityError when the register of tenants is damaged."""
@@ -78,6 +81,9 @@ class SealedHeads:
 
     def sizes(self) -> dict[str, int]:
         return self._sizes
+
+    def known_sizes(self) -> dict[str, int]:
+        return self._known
 
     def note(self, handle: str) -> str:
         head = self._heads.head(event_origin(self._server_name, handle))
@@ -157,6 +163,7 @@ class Dispatcher:
         self._page: dict[str, Any] = {"destinations": {}, "reasons": []}
         self._trouble = ""
         self._is_behind = True
+        self._has_looked = False
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="dispatcher")
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -216,6 +223,7 @@ class Dispatcher:
     def _look(self) -> bool:
         # Heads are read first, the journal second, and shown last: then the lanes find every event that they see as sealed.
         self._is_behind |= self._sealed.refresh()
+        self._has_looked = True
         if not self._is_behind:
             return False
         self._reader.advance()
@@ -224,6 +232,8 @@ class Dispatcher:
         return True
 
     async def _report(self) -> None:
+        while not self._has_looked and not self._trouble:  # before that nobody knows how much is pending
+            await asyncio.sleep(self._config.delivery.poll_interval.seconds)
         while True:
             self._page = await self._in_thread(self._make_page)
             publish_status(self._config.data_dir, ROLE, self._page)

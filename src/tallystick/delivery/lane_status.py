@@ -43,7 +43,7 @@ class LaneStatus:
             filtered.update(account.filtered)
             dead.update(account.dead_lettered)
         settled = {handle: account.settled for handle, account in accounts.items()}
-        pending = sum(self._sealed.size(handle) - settled.get(handle, 0) for handle in self._sealed.tenants())
+        pending = sum(size - settled.get(handle, 0) for handle, size in self._sealed.known_sizes().items())
         lag_s = self._lag_s() if pending else 0.0
         LAG_EVENTS.labels(lane.name).set(pending)
         OLDEST_PENDING_SECONDS.labels(lane.name).set(lag_s)

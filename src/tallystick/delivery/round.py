@@ -21,6 +21,9 @@ class Sealed(Protocol):
     def size(self, handle: str) -> int:
         """Sealed events of a tenant."""
 
+    def known_sizes(self) -> dict[str, int]:
+        """The same of every tenant, with what was sealed since and is not shown to the lanes yet: after a start that may be all."""
+
     def note(self, handle: str) -> str:
         """The signed checkpoint of that size or a larger one."""
 

@@ -104,7 +104,7 @@ async def test_each_form_of_object_becomes_records(rig: Rig, key: str, body: byt
     async with rig.source() as source:
         await rig.until_empty()
         assert source.status()["objects"] == 1
-        assert source.status()["last_success"]
+        await rig.until(lambda: source.status()["last_success"])
     assert [record.data for record in rig.intake.records] == LINES
     assert rig.intake.records[0].more == {"s3": {"bucket": rig.bucket, "key": key}}
     assert len({record.id for record in rig.intake.records}) == 3
