@@ -26,7 +26,7 @@ run: setup ## start Tallystick with the demo story and print the console link an
 # One process more than there are cores: many tests wait for a server. For one test, call $(BIN)/pytest itself.
 test: $(VENV)/.dev ## install what the tests need, then run them all
 	@tools/install-test-parts
-	@$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal
+	@$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal --hypothesis-profile=gate
 
 unit: $(VENV)/.dev ## the quick tests only
 	@$(BIN)/pytest tests/unit

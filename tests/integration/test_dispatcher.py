@@ -116,6 +116,12 @@ class Installation:
             stop.set()
             await task
 
+    async def until_page(self, is_as_wanted: Callable[[dict[str, Any]], bool], timeout_s: float = 15.0) -> None:
+        """Ask for the status, which the dispatcher writes anew each second, until its destinations are as wanted."""
+        async with asyncio.timeout(timeout_s):
+            while not is_as_wanted((await asyncio.to_thread(call, self.config.data_dir, "status"))["destinations"]):
+                await asyncio.sleep(0.05)
+
     def file_ids(self) -> list[str]:
         path = self.config.base_dir / "out" / "events.jsonl"
         return [json.loads(line)["id"] for line in path.read_bytes().splitlines()] if path.exists() else []
@@ -148,9 +154,7 @@ async def test_accepted_events_come_out_of_both_destinations(installation: Insta
         assert dispatcher.lanes["lake"].state.accounts[handle].filtered == {"where": 400}
         statements = lambda: [e for e in installation.door.entries.values() if e.entry["type"] == "statement"]  # noqa: E731
         await until(lambda: any("accepted 500\n" in e.entry["note"] and "pending 0\n" in e.entry["note"] for e in statements()))
-        page = await asyncio.to_thread(call, installation.config.data_dir, "status")
-        assert page["destinations"]["disk"]["delivered"] == 550
-        assert page["destinations"]["lake"]["pending"] == 0
+        await installation.until_page(lambda rows: rows.get("disk", {}).get("delivered") == 550 and rows["lake"]["pending"] == 0)
         explained = await asyncio.to_thread(call, installation.config.data_dir, "explain", handle=handle, index=450)
         assert {name: row["outcome"] for name, row in explained.items()} == {"disk": "delivered", "lake": "delivered"}
     ids = installation.file_ids()

@@ -26,7 +26,6 @@ from tallystick.event import Actor, Context, Event, Ingest, times
 from tallystick.event.fields import ID
 from tallystick.plugin import Carrier
 from tallystick.transforms.expressions import TESTS, Roots, form_of, split_path
-from tallystick.transforms.map_result import MapOptions
 from tallystick.transforms.record_time import MISSING, read_candidates
 
 GROUP_MIN = 4
@@ -51,12 +50,16 @@ class MixedError(Exception):
 
 @dataclass(slots=True)
 class Group:
-    """Records of one shape, as decoded values, with their texts and carriers. ``taken``: members that moved to the envelope."""
+    """Records of one shape, as decoded values, with their texts and carriers.
+
+    ``names_by_digest``: as in `MapOptions`, and False for lines of text. ``taken``: members that moved to the envelope.
+    """
 
     values: list[dict[str, Any]]
     contents: Sequence[bytes]
     carriers: Sequence[Carrier]
     source_record: str
+    names_by_digest: bool
     taken: list[str] = field(default_factory=list)
 
 
@@ -85,7 +88,7 @@ class Columns:
             raise NotFlatError
         self._times = [one.path for one in candidates]
 
-    def map(self, group: Group, options: MapOptions) -> list[Event]:
+    def map(self, group: Group) -> list[Event]:
         """The events of a group, in order; its values are used up. Raises MixedError, and then nothing has changed."""
         actions = _needed(self._action, group)
         moments, flags = self._moments(group)
@@ -93,7 +96,7 @@ class Columns:
         reasons = self._reasons(group)
         actors = _actors({name: column(group) for name, column in self._actor.items()}, group)
         contexts = _contexts({name: column(group) for name, column in self._context.items()}, group)
-        ids = self._ids(group, options, has_time=moments is not None)
+        ids = self._ids(group, has_time=moments is not None)
         metadata = _rest(group)
         return [
             Event(
@@ -145,10 +148,10 @@ class Columns:
             return reasons
         raise MixedError
 
-    def _ids(self, group: Group, options: MapOptions, *, has_time: bool) -> Texts:
+    def _ids(self, group: Group, *, has_time: bool) -> Texts:
         own = self._own_id(group) if self._own_id is not None else None
         if own is None:
-            if not (has_time and options.names_by_digest):
+            if not (has_time and group.names_by_digest):
                 return repeat(UNSET)
             return [f"{self._mapping}.{hashlib.sha256(content).hexdigest()[:32]}" for content in group.contents]
         made = [f"{name}.{hashlib.sha256(content).hexdigest()[:12]}" for name, content in zip(own, group.contents, strict=False)]

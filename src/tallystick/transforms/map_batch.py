@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 _NO_MEMBERS: dict[str, Any] = {}
 
+Shape = tuple[Columns, bool]
+"""The rules for records that are alike, and whether they are lines of text."""
+
 
 class TextLine(Plain):
-    """A line that is no JSON: its only member is the text."""
+    """A line that is no JSON: its only member is the text. Never named by its digest: two lines that are the same may be two events."""
 
     __slots__ = ()
 
@@ -37,9 +40,9 @@ class BatchRun:
         read = [self._read(record) for record in records]
         groups = self._groups(read)
         if len(groups) == 1 and not self._options.keep_raw:
-            ((columns, positions),) = groups.items()
+            ((shape, positions),) = groups.items()
             if len(positions) == len(read):
-                events = self._map_group(columns, read, carriers)
+                events = self._map_group(shape, read, carriers)
                 if events is not None:
                     return MapResult(events, [plain.content for plain in read], list(positions))  # type: ignore[union-attr]
         made = self._map_flat(groups, read, carriers)
@@ -69,35 +72,37 @@ class BatchRun:
             return record
         return record if "\0" in line else TextLine({"message": line}, text)
 
-    def _groups(self, read: Sequence[bytes | Plain]) -> dict[Columns, list[int]]:
-        """The positions of flat records, by their shape's rules."""
-        mapping, groups = self._mapping, dict[Columns, list[int]]()
+    def _groups(self, read: Sequence[bytes | Plain]) -> dict[Shape, list[int]]:
+        """The positions of flat records, by their shape."""
+        mapping, groups = self._mapping, dict[Shape, list[int]]()
         positions = [position for position, plain in enumerate(read) if isinstance(plain, Plain)]
         plains: list[Any] = [read[position] for position in positions]
         found = mapping._rules.columns_of(_NO_MEMBERS if type(plain) is TextLine else plain.value for plain in plains)
         for position, plain, columns in zip(positions, plains, found, strict=True):
             if columns is not None and (not mapping._is_container_possible or mapping._is_record(plain.value)):
-                groups.setdefault(columns, []).append(position)
+                groups.setdefault((columns, type(plain) is TextLine), []).append(position)
         return groups
 
     def _map_flat(
-        self, groups: dict[Columns, list[int]], read: Sequence[bytes | Plain], carriers: Sequence[Carrier]
+        self, groups: dict[Shape, list[int]], read: Sequence[bytes | Plain], carriers: Sequence[Carrier]
     ) -> list[Event | None]:
         """The events of the records that could be mapped in groups, each at its record's position."""
         made: list[Event | None] = [None] * len(read)
-        for columns, positions in groups.items():
+        for shape, positions in groups.items():
             if len(positions) >= GROUP_MIN:
                 places = [read[position] for position in positions]
-                events = self._map_group(columns, places, [carriers[position] for position in positions])
+                events = self._map_group(shape, places, [carriers[position] for position in positions])
                 for position, event in zip(positions, events or (), strict=False):
                     made[position] = event
         return made
 
-    def _map_group(self, columns: Columns, plains: Sequence[Any], carriers: Sequence[Carrier]) -> list[Event] | None:
+    def _map_group(self, shape: Shape, plains: Sequence[Any], carriers: Sequence[Carrier]) -> list[Event] | None:
         """The events of records of one shape; None when they are not alike enough."""
+        (columns, is_text), options = shape, self._options
         values, contents = [plain.value for plain in plains], [plain.content for plain in plains]
-        group = Group(values, contents, carriers, f"{self._options.source_type or self._mapping.name}.record")
+        name = f"{options.source_type or self._mapping.name}.record"
+        group = Group(values, contents, carriers, name, names_by_digest=options.names_by_digest and not is_text)
         try:
-            return columns.map(group, self._options)
+            return columns.map(group)
         except MixedError:
             return None

@@ -15,7 +15,6 @@ from tallystick.event import times
 from tallystick.plugin import Carrier
 from tallystick.transforms import MapOptions, Mapping, MapResult, load_mappings
 from tallystick.transforms.columns import Columns, Group
-from tallystick.transforms.map_result import MapOptions as Options
 
 _NAMES = (
     "action",
@@ -123,14 +122,22 @@ def test_a_batch_is_its_records(name: str, batch: list[tuple[bytes, Carrier]], k
     assert shown(together) == shown(one_by_one(mapping, batch, options))
 
 
+def test_a_line_of_text_is_not_named_by_its_digest() -> None:
+    """Two lines that are the same may be two events, in a group as alone, and beside objects of no members."""
+    carrier = Carrier(time=times.ParsedTime("2026-03-04T10:00:00.000000Z"))
+    for records in ([b"a line"], [b"a line"] * 5, [b"a line", b"{}"] * 5):
+        result = mapping_of("generic").map_batch(records, [carrier] * len(records), MapOptions("s"))
+        assert [event.id is msgspec.UNSET for event in result.events] == [record == b"a line" for record in records]
+
+
 def test_flat_records_do_go_by_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what they are for: records of two shapes, and lines, in three groups."""
     groups: list[int] = []
     real = Columns.map
 
-    def count(self: Columns, group: Group, options: Options) -> Any:
+    def count(self: Columns, group: Group) -> Any:
         groups.append(len(group.values))
-        return real(self, group, options)
+        return real(self, group)
 
     monkeypatch.setattr(Columns, "map", count)
     records = [b'{"user":"a","n":1}', b'{"action":"a.b","user":"c"}', b"a line"] * 5
