@@ -16,7 +16,7 @@ from support.server import Server
 
 # The gate says the same of the same code each time; a bare `pytest` and `make fuzz` look for what nobody has tried yet.
 settings.register_profile("gate", derandomize=True)
-settings.register_profile("fuzz", max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("fuzz", max_examples=5_000, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture
