@@ -29,7 +29,7 @@ _BEGIN, _END = "<!-- generated: python -m tools.reference -->", "<!-- end of the
 
 def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
-    from tallystick.config import BatchSettings, Config, DestinationSettings, TenantSettings, TlsSettings
+    from tallystick.config import BatchSettings, Config, ContractSettings, DestinationSettings, TenantSettings, TlsSettings
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kafka import SaslSettings
@@ -48,6 +48,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[server] tls = {…}"] = TlsSettings
         if field.name == "limits":
             found["[tenants.NAME]"] = TenantSettings
+        if field.name == "catalog":
+            found["[catalog.contracts.NAME]"] = ContractSettings
     found["[sources.NAME], every type"] = SourceSettings
     found["[sources.NAME], every type with a mapping"] = MappedSettings
     found["[sources.NAME], every type that listens by itself"] = ListenSettings

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, evidence, manage, mappings, status, talk, up
+from tallystick.cli import check, doctor, drift, evidence, manage, mappings, status, talk, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -24,6 +24,7 @@ SERVER_MODULES = frozenset(
         "grpc",
         "httptools",
         "jinja2",
+        "jsonschema_rs",
         "litestar",
         "luqum",
         "msgpack",
@@ -54,6 +55,7 @@ up.register(app)
 check.register(app)
 doctor.register(app)
 talk.register(app)
+drift.register(app)
 evidence.register(app)
 status.register(app)
 manage.register(app)

@@ -4,8 +4,10 @@ from tallystick.config.load import load_config
 from tallystick.config.settings import (
     ArchiveSettings,
     BatchSettings,
+    CatalogSettings,
     Config,
     ConsoleSettings,
+    ContractSettings,
     DataSettings,
     DeliverySettings,
     DestinationSettings,
@@ -25,8 +27,10 @@ from tallystick.config.units import Duration, Size
 __all__ = [
     "ArchiveSettings",
     "BatchSettings",
+    "CatalogSettings",
     "Config",
     "ConsoleSettings",
+    "ContractSettings",
     "DataSettings",
     "DeliverySettings",
     "DestinationSettings",

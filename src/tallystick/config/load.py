@@ -143,9 +143,9 @@ def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes,
         else:
             text = text.split(" - at `")[0]
         dotted = f"{prefix}.{dotted}".strip(".") if prefix else dotted
-        raise ConfigError(
-            f"{dotted}: {text}", place=_locate(path, data, dotted), hint="docs/configuration.md lists every setting"
-        ) from error
+        named = re.match(r"(\w+) = ", text)  # what a settings class says itself is about one of its keys
+        place = _locate(path, data, f"{dotted}.{named[1]}" if named else dotted)
+        raise ConfigError(f"{dotted}: {text}", place=place, hint="docs/configuration.md lists every setting") from error
 
 
 def _decode_unit(kind: type, value: Any) -> Any:

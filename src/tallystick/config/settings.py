@@ -7,6 +7,7 @@ plug-in that their ``type`` names, with a settings class of its own in the same 
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -143,6 +144,44 @@ class PipelineSettings(Settings, frozen=True):
     transforms: Annotated[
         tuple[str, ...], Meta(description="Transforms that run first, for every source. The built-in `secrets` redacts secrets.")
     ] = ("secrets",)
+
+
+class ContractSettings(Settings, frozen=True):
+    """`[catalog.contracts.NAME]`: what the events of an action promise."""
+
+    action: Annotated[
+        str,
+        Meta(description="The action, or a family of them: `invoice.*`. The one that names it wins, then the longest family."),
+    ]
+    schema: Annotated[str, Meta(description="A file with the JSON Schema (draft 4 to 2020-12); its path starts at this file.")]
+    version: Annotated[
+        str | None,
+        Meta(
+            description="The version of the action it is for, as events state it at `version_at`. Absent: those without another contract."
+        ),
+    ] = None
+    shadow: Annotated[
+        bool, Meta(description="Take what breaks it all the same, marked with the flag `contract:NAME` in `ingest.flags`.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}\*?", self.action):
+            raise ValueError(f"action = {self.action!r} is no action, and no family of them such as invoice.*")
+
+
+class CatalogSettings(Settings, frozen=True):
+    """`[catalog]`"""
+
+    version_at: Annotated[str, Meta(description="Where events state the version of their action: a JSON Pointer (RFC 6901).")] = (
+        "/metadata/schema_version"
+    )
+    contracts: Annotated[dict[str, dict[str, Any]], Meta(description="Schema contracts by name: `[catalog.contracts.NAME]`.")] = (
+        field(default_factory=dict)
+    )
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"(/([^~/]|~[01])*)+", self.version_at):
+            raise ValueError(f"version_at = {self.version_at!r} is no JSON Pointer, as /metadata/version is one")
 
 
 class IngestLimits(Settings, frozen=True):
@@ -319,6 +358,7 @@ class Config(Settings, frozen=True):
     console: ConsoleSettings = field(default_factory=ConsoleSettings)
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    catalog: CatalogSettings = field(default_factory=CatalogSettings)
     tenants: dict[str, TenantSettings] = field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 1. Records become events: read strictly (`event.codec`) or mapped (`transforms.mapping`). What fails is *bad*: in reject mode
    the request ends here with every bad line named; in quarantine mode it goes on, and the bad records go into the same commit.
 2. Each event gets its tenant, from the source or the credential; the event may only repeat it.
-3. Transforms run; an event that one of them takes away is counted under that transform's name.
+3. Events that break their schema contract become bad; then transforms run, and an event that one of them takes away is counted
+   under that transform's name.
 4. Events get ids, server fields and their canonical line, per tenant.
 5. The journal dedupes, numbers, encrypts, writes and syncs. Only after that is there an outcome to answer with.
 """
@@ -29,7 +30,7 @@ from tallystick.errors import (
 )
 from tallystick.event import Source
 from tallystick.event.codec import EventReader, ReadBatch, Shape, encode_lines
-from tallystick.event.stamp import Stamp
+from tallystick.event.stamp import Stamp, add_flag
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
@@ -308,8 +309,21 @@ class IntakeService:
     def _prepare(self, draft: Draft, parts: list[Part]) -> None:
         """Steps 3 and 4."""
         for part in parts:
+            if draft.plan.contracts:
+                self._hold_to_contracts(draft, part)
             self._transform(draft, part)
             self._encode(draft, part)
+
+    def _hold_to_contracts(self, draft: Draft, part: Part) -> None:
+        errors: dict[int, EventInvalidError] = {}
+        for breach in draft.plan.contracts.breaches(part.events):
+            if breach.is_shadow:
+                add_flag(part.events[breach.place], f"contract:{breach.name}")
+                part.said = ()
+            else:
+                errors[breach.place] = breach.error
+        if errors:
+            part.refuse(errors, draft)
 
     def _transform(self, draft: Draft, part: Part) -> None:
         for transform in draft.plan.transforms:
@@ -341,7 +355,7 @@ class IntakeService:
         try:
             lines = encode_lines(part.events, stamp, self.reader.limits, part.said)
         except EventTooLargeError as error:
-            part.drop(error.positions, draft, error.message)
+            part.refuse(dict.fromkeys(error.positions, error), draft)
             lines = encode_lines(part.events, stamp, self.reader.limits)
         prefix = stamp.ids.prefix
         if has_sent_ids:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
-from tallystick.errors import EventInvalidError, EventTooLargeError
+from tallystick.errors import EventInvalidError
 from tallystick.event import Event
 from tallystick.journal.entries import Committed, QuarantinedRecord, TenantBatch
 from tallystick.journal.tenants import Tenant
@@ -31,15 +31,14 @@ class Part:
     made_ids: list[str] = field(default_factory=list)
     batch: TenantBatch | None = None
 
-    def drop(self, places: Sequence[int], draft: Draft, message: str) -> None:
-        """Make the events at ``places`` bad: their line is too long."""
-        gone = set(places)
-        for place in places:
-            line = draft.lines[self.positions[place]]
-            error = EventInvalidError(message, line=line, code=EventTooLargeError.code)
-            draft.bad.append(Bad(line, error, draft.records[self.positions[place]], self.tenant.handle))
+    def refuse(self, errors: Mapping[int, EventInvalidError], draft: Draft) -> None:
+        """Make the events at these places bad."""
+        for place, error in errors.items():
+            position = self.positions[place]
+            told = EventInvalidError(error.message, line=draft.lines[position], pointer=error.pointer, code=error.code)
+            draft.bad.append(Bad(told.line, told, draft.records[position], self.tenant.handle))
         self.said = ()
-        keep = [place for place in range(len(self.events)) if place not in gone]
+        keep = [place for place in range(len(self.events)) if place not in errors]
         self.events = [self.events[place] for place in keep]
         self.contents = [self.contents[place] for place in keep]
         self.positions = [self.positions[place] for place in keep]

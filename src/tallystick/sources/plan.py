@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tallystick.config import Config
@@ -16,6 +16,7 @@ from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Transform
 from tallystick.sources.kind import KINDS, MappedSettings, SourceKind, SourceSettings, built_in_kinds, load_kind
 from tallystick.transforms import RecordMapping, build_transform, find_mapping
+from tallystick.transforms.contract import Contracts, build_contracts
 
 EVENTS = "events"
 INNER = "tallystick"
@@ -38,10 +39,11 @@ class SourcePlan:
     on_invalid: OnInvalid
     keep_raw: bool = True
     settings: SourceSettings | None = None
+    contracts: Contracts = field(default_factory=Contracts)
 
 
 def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
-    """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform."""
+    """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform, and for a contract's bad schema."""
     made: dict[str, Transform] = {}
 
     def chain(names: Sequence[str], owner: str) -> tuple[Transform, ...]:
@@ -67,7 +69,8 @@ def build_plans(config: Config, compile_query: Callable[[str], Callable[..., boo
         mapping = _mapping(config, kind, settings, name)
         transforms = chain((*first, *settings.transforms), f"sources.{name}.transforms")
         plans[name] = _plan(name, kind, settings, mapping, transforms)
-    return plans
+    contracts = build_contracts(config)
+    return {name: plan if name == INNER else replace(plan, contracts=contracts) for name, plan in plans.items()}
 
 
 def _declared(config: Config, name: str, built_in: Mapping[str, SourceKind]) -> tuple[str, SourceSettings]:

@@ -71,7 +71,7 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("[server]\nworkers = 0", 2, "server.workers"),
         ("[server]\ntls = { cert = 'c', key = 'k', ca = 'x' }", 2, "server.tls.ca: unknown key `ca`"),
         ("server.listen = 5", 1, "server.listen"),
-        ("[limits]\nbody = '1MiB'\nevent = '5MiB'", 1, "not between 1KiB and 1MiB"),
+        ("[limits]\nbody = '1MiB'\nevent = '5MiB'", 3, "not between 1KiB and 1MiB"),
         ("[pipeline]\ntransforms = ['a', 5]", 2, "pipeline.transforms"),
         ("data = 5", 1, "data"),
         ("path = 'x'", 1, "unknown key `path`"),
