@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
@@ -64,9 +65,7 @@ def test_the_base_install_names_what_a_server_verb_needs(arguments: tuple[str, .
 
 def test_the_server_modules_are_those_of_the_server_extra() -> None:
     """The list behind that hint and pyproject's `server` extra are the same."""
-    names = {
-        line.split(";")[0].split(">")[0].strip() for line in requires("tallystick") or [] if "server" in line.partition(";")[2]
-    }
+    names = {re.split("[<>;]", line)[0].strip() for line in requires("tallystick") or [] if "server" in line.partition(";")[2]}
     owners = packages_distributions()
     found = {module: {owner.lower().replace("_", "-") for owner in owners[module]} for module in SERVER_MODULES}
     # `google` and `opentelemetry` are shared names: packages that only tests need live below them too.
