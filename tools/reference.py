@@ -37,8 +37,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.sources.listener import ListenSettings
     from tallystick.sources.pull.auth import AuthSettings
     from tallystick.sources.remote import RemoteTlsSettings
-    from tallystick.transforms.filter import FilterSettings
-    from tallystick.transforms.redact import RedactSettings
+    from tallystick.transforms import TRANSFORMS
+    from tallystick.transforms.shape import ChosenSettings
 
     found: dict[str, type[msgspec.Struct]] = {}
     for field in cast("shapes.StructType", shapes.type_info(Config)).fields:
@@ -59,8 +59,9 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
     found["[sources.NAME] sasl = {…} of type kafka"] = SaslSettings
     found["[sources.NAME] auth = {…} of a source that pulls"] = AuthSettings
-    found['[transforms.NAME] with type = "redact"'] = RedactSettings
-    found['[transforms.NAME] with type = "filter"'] = FilterSettings
+    found["[transforms.NAME], every type that changes events"] = ChosenSettings
+    for kind, settings in TRANSFORMS.items():
+        found[f'[transforms.NAME] with type = "{kind}"'] = settings
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings
     for kind in sorted(DESTINATIONS):

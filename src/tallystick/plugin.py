@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tallystick.config.settings import DestinationSettings, IngestLimits
+from tallystick.errors import EventInvalidError
 from tallystick.event import Event
 from tallystick.event.times import ParsedTime
 
@@ -28,10 +29,13 @@ class Transform(Protocol):
     name: str
 
     def apply(self, event: Event) -> list[Event]:
-        """The events that go on; an empty list counts the event as filtered by ``name``."""
+        """The events that go on; an empty list counts the event as filtered by ``name``. Raises EventInvalidError."""
 
-    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event]] | None:
-        """The same for a batch: what goes on, each with its position; None leaves all as they are (`transforms.batch`)."""
+    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event | EventInvalidError]] | None:
+        """The same for a batch: what goes on, each with its position; None leaves all as they are (`transforms.batch`).
+
+        An error in the place of an event: its record goes to the quarantine, or is refused where the sender asked for that.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from tallystick.errors import (
 )
 from tallystick.event import Source
 from tallystick.event.codec import EventReader, ReadBatch, Shape, encode_lines
-from tallystick.event.stamp import Stamp, add_flag
+from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
 from tallystick.journal.dedupe import Digester
@@ -53,6 +53,7 @@ from tallystick.sources.submission import (
     Sender,
 )
 from tallystick.sources.tally import SourceTallies
+from tallystick.sources.transformed import hold_to_contracts, transform_part
 from tallystick.transforms import MapOptions, RecordMapping
 
 T = TypeVar("T")
@@ -309,40 +310,15 @@ class IntakeService:
     def _prepare(self, draft: Draft, parts: list[Part]) -> None:
         """Steps 3 and 4."""
         for part in parts:
-            if draft.plan.contracts:
-                self._hold_to_contracts(draft, part)
-            self._transform(draft, part)
+            if draft.idempotency_key:
+                self._name(draft, part)
+            if part.events:
+                hold_to_contracts(draft, part)
+                transform_part(draft, part)
             self._encode(draft, part)
-
-    def _hold_to_contracts(self, draft: Draft, part: Part) -> None:
-        errors: dict[int, EventInvalidError] = {}
-        for breach in draft.plan.contracts.breaches(part.events):
-            if breach.is_shadow:
-                add_flag(part.events[breach.place], f"contract:{breach.name}")
-                part.said = ()
-            else:
-                errors[breach.place] = breach.error
-        if errors:
-            part.refuse(errors, draft)
-
-    def _transform(self, draft: Draft, part: Part) -> None:
-        for transform in draft.plan.transforms:
-            kept = transform.apply_batch(part.events, part.contents)
-            if kept is None:
-                continue
-            stays = {place for place, _ in kept}
-            if len(stays) < len(part.events):
-                gone = [position for place, position in enumerate(part.positions) if place not in stays]
-                part.filtered[transform.name] = part.filtered.get(transform.name, []) + gone
-            part.said = ()
-            part.positions = [part.positions[place] for place, _ in kept]
-            part.contents = [part.contents[place] for place, _ in kept]
-            part.events = [event for _, event in kept]
 
     def _encode(self, draft: Draft, part: Part) -> None:
         """Step 4 for one tenant. Events whose line is too long become bad."""
-        if draft.idempotency_key:
-            self._name(draft, part)
         has_sent_ids = any(event.id is not UNSET for event in part.events)
         stamp = Stamp(
             tenant=part.tenant.name,
@@ -366,7 +342,10 @@ class IntakeService:
             part.made_ids = [str(event.id) for event in part.events]
 
     def _name(self, draft: Draft, part: Part) -> None:
-        """Give ids by the sender's key: the number of the line, or of the event where one record may become several."""
+        """Give ids by the sender's key: the number of the line, or of the event where one record may become several.
+
+        Before the transforms: one that splits an event derives ids from its id.
+        """
         is_mapped = draft.plan.mapping is not None
         for position, event in zip(part.positions, part.events, strict=True):
             if event.id is UNSET:

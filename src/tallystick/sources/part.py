@@ -19,7 +19,8 @@ from tallystick.sources.submission import Bad, Draft, EventResult, Outcome, Tena
 class Part:
     """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away.
 
-    ``said`` is as in `ReadBatch`, of these events; empty once anything was changed or taken away.
+    ``said`` is as in `ReadBatch`, of these events; empty once anything was changed or taken away. ``bad``: positions of records
+    that are in the draft's ``bad`` because of what was made of them here.
     """
 
     tenant: Tenant
@@ -30,18 +31,28 @@ class Part:
     filtered: dict[str, list[int]] = field(default_factory=dict)
     made_ids: list[str] = field(default_factory=list)
     batch: TenantBatch | None = None
+    bad: set[int] = field(default_factory=set)
 
     def refuse(self, errors: Mapping[int, EventInvalidError], draft: Draft) -> None:
         """Make the events at these places bad."""
+        self.blame(errors, draft)
+        self.keep([(place, event) for place, event in enumerate(self.events) if place not in errors])
+
+    def blame(self, errors: Mapping[int, EventInvalidError], draft: Draft) -> None:
+        """Note the records of the events at these places as bad; each once, however many of its events are."""
         for place, error in errors.items():
             position = self.positions[place]
-            told = EventInvalidError(error.message, line=draft.lines[position], pointer=error.pointer, code=error.code)
-            draft.bad.append(Bad(told.line, told, draft.records[position], self.tenant.handle))
+            if position not in self.bad:
+                self.bad.add(position)
+                told = EventInvalidError(error.message, line=draft.lines[position], pointer=error.pointer, code=error.code)
+                draft.bad.append(Bad(told.line, told, draft.records[position], self.tenant.handle))
+
+    def keep(self, kept: Sequence[tuple[int, Event]]) -> None:
+        """Go on with these events, each with its place until now."""
         self.said = ()
-        keep = [place for place in range(len(self.events)) if place not in errors]
-        self.events = [self.events[place] for place in keep]
-        self.contents = [self.contents[place] for place in keep]
-        self.positions = [self.positions[place] for place in keep]
+        self.positions = [self.positions[place] for place, _ in kept]
+        self.contents = [self.contents[place] for place, _ in kept]
+        self.events = [event for _, event in kept]
 
 
 @dataclass(slots=True)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from tallystick.config.load import decode_table
-from tallystick.config.settings import Config
+from tallystick.config.load import decode_table, place_of
+from tallystick.config.settings import Config, Settings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Transform
-from tallystick.transforms.filter import Filter, FilterSettings, Predicate
+from tallystick.transforms.batch import CompileQuery
+from tallystick.transforms.filter import Filter, FilterSettings
 from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
 from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping
 from tallystick.transforms.redact import Redact, RedactSettings
+from tallystick.transforms.shape import Remove, RemoveSettings, Rename, RenameSettings, Set, SetSettings
 
 __all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping", "build_transform", "find_mapping", "load_mappings"]
 
@@ -20,20 +21,38 @@ SECRETS = "secrets"
 """The transform that is there without a table of its own."""
 
 
-def build_transform(
-    name: str, table: dict[str, Any] | None, config: Config, compile_query: Callable[[str], Predicate]
-) -> Transform:
+TRANSFORMS: dict[str, type[Settings]] = {
+    "redact": RedactSettings,
+    "filter": FilterSettings,
+    "set": SetSettings,
+    "rename": RenameSettings,
+    "remove": RemoveSettings,
+}
+"""The types of transforms, each with the settings of its table."""
+
+
+def build_transform(name: str, table: dict[str, Any] | None, config: Config, compile_query: CompileQuery) -> Transform:
     """The transform that ``[transforms.<name>]`` describes; without a table only `secrets` is known. Raises ConfigError."""
     if table is None:
         if name != SECRETS:
             raise ConfigError(f"there is no transform `{name}`", hint=f"Declare [transforms.{name}]")
         table = {"type": "redact"}
     kind = table.get("type")
-    if kind == "redact":
-        mappings = {one.name: (one.redact_allow, one.redact_keys) for one in mappings_of(config)}
-        return Redact(name, decode_table(config, "transforms", name, table, RedactSettings), mappings)
-    if kind == "filter":
-        return Filter(name, decode_table(config, "transforms", name, table, FilterSettings), compile_query)
-    raise ConfigError(
-        f"transform `{name}` has no known type", place=f"transforms.{name}.type", hint="There are `redact` and `filter`"
-    )
+    if kind not in TRANSFORMS:
+        known = ", ".join(f"`{one}`" for one in TRANSFORMS)
+        place = place_of(config, f"transforms.{name}.type")
+        raise ConfigError(f"transform `{name}` has no known type", place=place, hint=f"There are {known}")
+    settings = decode_table(config, "transforms", name, table, TRANSFORMS[kind])
+    match settings:
+        case RedactSettings():
+            mappings = {one.name: (one.redact_allow, one.redact_keys) for one in mappings_of(config)}
+            return Redact(name, settings, mappings)
+        case FilterSettings():
+            return Filter(name, settings, compile_query)
+        case SetSettings():
+            return Set(name, settings, config, compile_query)
+        case RenameSettings():
+            return Rename(name, settings, config, compile_query)
+        case RemoveSettings():
+            return Remove(name, settings, config, compile_query)
+    raise AssertionError(kind)

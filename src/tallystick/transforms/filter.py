@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
 from tallystick.config.settings import Settings
 from tallystick.errors import ConfigError
 from tallystick.event import Event
-from tallystick.transforms.batch import EachEvent
-
-Predicate = Callable[[Mapping[str, Any]], bool]
+from tallystick.transforms.batch import CompileQuery, EachEvent, plain
 
 
 class FilterSettings(Settings, frozen=True):
@@ -26,7 +22,7 @@ class FilterSettings(Settings, frozen=True):
 class Filter(EachEvent):
     """The transform. ``compile_query`` makes a predicate over a decoded line from a query."""
 
-    def __init__(self, name: str, settings: FilterSettings, compile_query: Callable[[str], Predicate]) -> None:
+    def __init__(self, name: str, settings: FilterSettings, compile_query: CompileQuery) -> None:
         if (settings.drop is None) == (settings.keep is None):
             raise ConfigError(f"filter `{name}` needs either `drop` or `keep`")
         self.name = name
@@ -35,5 +31,4 @@ class Filter(EachEvent):
 
     def apply(self, event: Event) -> list[Event]:
         """The event, or nothing when it is filtered."""
-        fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(event))
-        return [] if self._matches(fields) is self._drops else [event]
+        return [] if self._matches(plain(event)) is self._drops else [event]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import base64
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
+from tallystick.config import load_config
 from tallystick.errors import NotFoundError
 from tallystick.evidence.receipt import batch_root, input_root, open_receipt
 from tallystick.journal.frame import FrameType
+from tallystick.query.evaluate import compile_query
+from tallystick.sources.plan import build_plans
 
 from .conftest import SERVER, Rig, event, ndjson
 
@@ -307,3 +311,27 @@ async def test_an_idempotency_key_names_mapped_events_by_their_number(rig: Rig) 
     for accepted in (2, 0):
         assert (await rig.accept("/v1/in/open", body, headers=[("idempotency-key", "K")]))["accepted"] == accepted
     assert [found["id"] for found in rig.events()] == ["K:1", "K:2"]
+
+
+@pytest.mark.parametrize("mode", ["reject", "quarantine"])
+async def test_a_record_that_a_transform_cannot_shape(rig: Rig, tmp_path: Path, mode: str) -> None:
+    """Refused with line and pointer, or in the quarantine as it was sent, with the transform's name; the others are stored."""
+    path = tmp_path / "tallystick.toml"
+    text = path.read_text().replace('transforms = ["secrets"]', 'transforms = ["who"]')
+    path.write_text(text + '[transforms.who]\ntype = "rename"\npaths = { "metadata.who" = "actor.name" }\n')
+    rig.service.plans = build_plans(load_config(path), compile_query)
+    bad = event(id="bad", metadata={"who": 7})
+    body = ndjson(event(id="a", metadata={"who": "ann"}), bad, event(id="b"))
+    answer = await rig.call(f"/v1/events?on_invalid={mode}", body)
+    if mode == "reject":
+        (error,) = answer.json()["errors"]
+        assert (answer.status, error["line"], error["pointer"], error["code"]) == (422, 2, "/actor/name", "transform_failed")
+        assert rig.frames(FrameType.EVENTS) == []
+        return
+    assert (answer.status, answer.json()["accepted"]) == (200, 2)
+    assert [(found["id"], found["actor"].get("name")) for found in rig.events()] == [("a", "ann"), ("b", None)]
+    (record,) = rig.records(FrameType.QUARANTINED)
+    assert base64.b64decode(record["data"]) == ndjson(bad).strip()
+    assert record["message"].startswith("transform who: a value cannot be put at actor.name")
+    again = await rig.call(f"/v1/events?on_invalid={mode}", body)
+    assert (again.json()["accepted"], again.json()["duplicates"]) == (0, 2)

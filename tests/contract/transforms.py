@@ -1,0 +1,46 @@
+"""One harness per type of transform: its table, events that it concerns, and what it may do to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TransformHarness:
+    """``table``: the settings, as TOML; ``concerned``: members of events that it changes, takes away or refuses.
+
+    ``others``: of events that it leaves alone, in a batch of their own. ``wrong``: a setting of the wrong type.
+    """
+
+    table: str
+    concerned: list[dict[str, Any]]
+    others: list[dict[str, Any]]
+    wrong: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+HARNESSES: dict[str, TransformHarness] = {
+    "redact": TransformHarness(
+        "", [{"metadata": {"password": "x"}}, {"reason": "ghp_" + "a1B2" * 9}], [{"metadata": {"name": "x"}}], 'action = "shout"'
+    ),
+    "filter": TransformHarness('drop = "action:a.b"', [{"action": "a.b"}], [{"action": "a.c"}], "drop = 1"),
+    "set": TransformHarness(
+        'values = { "metadata.team" = "red", severity = 3 }\nwhere = "action:a.b"',
+        [{"action": "a.b"}, {"action": "a.b", "metadata": {"team": 1}}, {"action": "a.b", "severity": 1}],
+        [{"action": "a.c"}],
+        "values = 1",
+    ),
+    "rename": TransformHarness(
+        'paths = { "metadata.who" = "actor.name" }',
+        [{"metadata": {"who": "ann"}}, {"metadata": {"who": {"no": "text"}}}],
+        [{"metadata": {"whose": "ann"}}, {}],
+        "paths = 1",
+    ),
+    "remove": TransformHarness(
+        'paths = ["metadata.debug", "context.session_id"]',
+        [{"metadata": {"debug": {"a": [1]}}}, {"context": {"session_id": "s"}}],
+        [{"metadata": {"bug": 1}}, {}],
+        "paths = 1",
+    ),
+}
