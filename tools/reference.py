@@ -29,7 +29,15 @@ _BEGIN, _END = "<!-- generated: python -m tools.reference -->", "<!-- end of the
 
 def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
-    from tallystick.config import BatchSettings, Config, ContractSettings, DestinationSettings, TenantSettings, TlsSettings
+    from tallystick.config import (
+        BatchSettings,
+        CaseSettings,
+        Config,
+        ContractSettings,
+        DestinationSettings,
+        TenantSettings,
+        TlsSettings,
+    )
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kafka import SaslSettings
@@ -62,6 +70,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[transforms.NAME], every type that changes events"] = ChosenSettings
     for kind, settings in TRANSFORMS.items():
         found[f'[transforms.NAME] with type = "{kind}"'] = settings
+    found["[[tests]]"] = CaseSettings
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings
     for kind in sorted(DESTINATIONS):

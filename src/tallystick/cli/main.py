@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, drift, evidence, manage, mappings, status, talk, up
+from tallystick.cli import check, doctor, drift, evidence, manage, mappings, status, talk, test, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -40,7 +40,7 @@ SERVER_MODULES = frozenset(
         "watchfiles",
     ]
 )
-"""What `tallystick[server]` brings; `up`, `check` and `doctor` need it, the other verbs do not."""
+"""What `tallystick[server]` brings; `up`, `check`, `test`, `try` and `doctor` need it, the other verbs do not."""
 
 app = typer.Typer(
     name="tallystick",
@@ -53,6 +53,7 @@ app = typer.Typer(
 
 up.register(app)
 check.register(app)
+test.register(app)
 doctor.register(app)
 talk.register(app)
 drift.register(app)

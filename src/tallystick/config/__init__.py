@@ -4,6 +4,7 @@ from tallystick.config.load import load_config
 from tallystick.config.settings import (
     ArchiveSettings,
     BatchSettings,
+    CaseSettings,
     CatalogSettings,
     Config,
     ConsoleSettings,
@@ -27,6 +28,7 @@ from tallystick.config.units import Duration, Size
 __all__ = [
     "ArchiveSettings",
     "BatchSettings",
+    "CaseSettings",
     "CatalogSettings",
     "Config",
     "ConsoleSettings",

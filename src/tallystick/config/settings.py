@@ -184,6 +184,29 @@ class CatalogSettings(Settings, frozen=True):
             raise ValueError(f"version_at = {self.version_at!r} is no JSON Pointer, as /metadata/version is one")
 
 
+class CaseSettings(Settings, frozen=True):
+    """`[[tests]]`: what `tallystick test` runs."""
+
+    name: Annotated[str, Meta(description="What the test shows.", min_length=1)]
+    source: Annotated[str, Meta(description="The source that the records come to.")]
+    input: Annotated[
+        str | dict[str, Any] | tuple[str | dict[str, Any], ...],
+        Meta(description="One record, as text or as a table that becomes JSON; or a list of records."),
+    ]
+    expect: Annotated[
+        dict[str, Any] | tuple[dict[str, Any], ...] | None,
+        Meta(description="Members that the event has, others allowed; a list for several events, in order."),
+    ] = None
+    absent: Annotated[tuple[str, ...], Meta(description="Dotted paths that no event has.")] = ()
+    filtered: Annotated[str | None, Meta(description="Instead of `expect`: the filter that takes all of it away.")] = None
+    quarantined: Annotated[
+        str | None, Meta(description="Instead of `expect`: the code under which all of it is quarantined or refused.")
+    ] = None
+    destinations: Annotated[
+        tuple[str, ...] | None, Meta(description="The destinations that would get the events: these and no others.")
+    ] = None
+
+
 class IngestLimits(Settings, frozen=True):
     """`[limits]`"""
 
@@ -363,6 +386,7 @@ class Config(Settings, frozen=True):
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tests: tuple[CaseSettings, ...] = ()
     path: str = ""
     hash: str = ""
 
