@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -91,6 +92,28 @@ def test_a_shadow_contract_only_marks(server: Server) -> None:
     )
     assert [event["action"] for event in marked] == ["export.done"]
     assert 'tallystick_contract_breaches_total{contract="exports",mode="shadow"} 1.0' in server.http.get("/metrics").text
+
+
+def test_a_quarantine_is_emptied_when_the_mapping_was_mended(server: Server, tmp_path: Path) -> None:
+    """Counted by reason, replayed with one command after a reload, and once more without storing anything twice."""
+    records = b'{"event":"invoice.sent","by":"ann"}\n{"event":"invoice.paid","by":"bob"}\n{"who":"ann"}\n'
+    assert server.http.post("/v1/in/billing", content=records, headers=_NDJSON).json()["accepted"] == 0
+    rows = wait_for(lambda: [json.loads(row) for row in server.cli("quarantine", "counts").stdout.splitlines()], "the counts")
+    assert [(row["source"], row["mapping"], row["code"], row["waiting"]) for row in rows] == [
+        ("billing", "../billing.toml", "field_missing", 3)
+    ]
+    (tmp_path / "billing.toml").write_text(_MAPPING.replace('["who"]', '["who", "by"]'))
+    before = server.status()["config"]["hash"]
+    server.config.write_text(server.config.read_text() + "# the mapping was mended\n")
+    assert server.process is not None
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: server.status()["config"]["hash"] != before, "the reload")
+    report = json.loads(server.cli("quarantine", "replay", "--source", "billing", check=1).stdout)
+    assert (report["tried"], report["accepted"], len(report["failed"])) == (3, 2, 1)
+    again = json.loads(server.cli("quarantine", "replay", "--source", "billing", "--code", "field_missing", check=1).stdout)
+    assert (again["tried"], again["accepted"], len(again["failed"])) == (1, 0, 1)
+    found = server.http.get("/v1/events", params={"query": "source.name:billing"}).json()["events"]
+    assert {event["actor"]["id"] for event in found} == {"ann", "bob"}
 
 
 def test_drift_is_told_by_source(server: Server) -> None:

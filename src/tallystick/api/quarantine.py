@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +16,7 @@ from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.api.params import PageLimit, TenantParam, request_id_of
 from tallystick.api.search import visible_tenants
 from tallystick.archive.quarantine import Quarantined
-from tallystick.errors import NotFoundError
+from tallystick.errors import NotFoundError, TerminalError
 from tallystick.http.problem import Problem
 
 RecordId = Annotated[int, PathParameter(description="The record's number in the journal.", ge=0, le=2**62)]
@@ -90,6 +92,47 @@ def list_records(
     return RecordList(records=views, next=views[-1].id if has_more else None)
 
 
+class QuarantineCountView(msgspec.Struct, kw_only=True):
+    """Records of one source with one reason. ``mapping`` is the file or name that the source is configured with now, null without one;
+    ``sample`` is the id of one of the records, the newest that waits if any does."""
+
+    tenant: str | None
+    source: str
+    mapping: str | None
+    code: str
+    count: int
+    waiting: int
+    sample: int
+
+
+class QuarantineCounts(msgspec.Struct, kw_only=True):
+    counts: list[QuarantineCountView]
+
+
+@get("/v1/quarantine/counts", operation_id="countQuarantine", tags=["quarantine"], summary="How many, by tenant, source and reason")
+async def count_quarantine(caller: CallerDep, deps: DepsDep, tenant: TenantParam = None) -> QuarantineCounts:
+    """Replayed ones are in ``count``, and not in ``waiting``."""
+    require(caller, "read", "operate")
+    handles = visible_handles(deps, caller, tenant)
+    return QuarantineCounts(counts=await deps.reads.run(lambda: count_records(deps, handles)))
+
+
+def count_records(deps: ApiDeps, handles: list[str] | None) -> list[QuarantineCountView]:
+    """Blocking."""
+    return [
+        QuarantineCountView(
+            tenant=_tenant_of(deps, found.handle),
+            source=found.source,
+            mapping=deps.config.sources.get(found.source, {}).get("mapping"),
+            code=found.code,
+            count=found.count,
+            waiting=found.waiting,
+            sample=found.sample,
+        )
+        for found in deps.quarantine.counts(handles)
+    ]
+
+
 @get("/v1/quarantine/{record_id:int}", operation_id="getQuarantined", tags=["quarantine"], summary="One record with its bytes")
 async def get_quarantined(request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, record_id: RecordId) -> RecordDetail:
     """Reading it is on record, as reading an event is."""
@@ -129,11 +172,8 @@ async def replay_record(deps: ApiDeps, caller: Caller, record_id: int, request_i
     found = await _found(deps, caller, record_id)
     if found.is_replayed:
         raise Problem(409, "already_settled", "this record was replayed already")
-    tenant = _tenant_of(deps, found)
-    try:
-        text = found.record.data.decode()
-    except UnicodeDecodeError as error:
-        raise Problem(422, "not_text", "this record is not UTF-8 and cannot become an event; download it instead") from error
+    tenant = _tenant_of(deps, found.record.handle)
+    text = _text_of(found)
     await deps.auditor.record(
         caller,
         "quarantine.replay",
@@ -147,6 +187,104 @@ async def replay_record(deps: ApiDeps, caller: Caller, record_id: int, request_i
     return {"id": record_id, "done": "replay", "accepted": answer.get("accepted", 0), "duplicates": answer.get("duplicates", 0)}
 
 
+class ReplayFailure(msgspec.Struct, kw_only=True):
+    """A record that still is no event, or none that can be sent in again, and why."""
+
+    id: int
+    code: str
+    message: str
+
+
+class ReplayReport(msgspec.Struct, kw_only=True):
+    """``tried`` records: those replayed and the ``failed``. ``next`` goes into ``after``; null: there are no more."""
+
+    tried: int
+    accepted: int
+    duplicates: int
+    failed: list[ReplayFailure]
+    next: int | None
+
+
+@post(
+    "/v1/quarantine/replay",
+    operation_id="replayManyQuarantined",
+    tags=["quarantine"],
+    summary="Try the waiting records of a source again",
+    status_code=200,
+)
+async def replay_many_quarantined(
+    request: Request[Any, Any, Any],
+    caller: CallerDep,
+    deps: DepsDep,
+    source: Annotated[str, QueryParameter(name="source", description="Records of this source.", max_length=128)],
+    code: Annotated[str | None, QueryParameter(name="code", description="Only those with this reason.", max_length=128)] = None,
+    tenant: TenantParam = None,
+    after: Annotated[int, QueryParameter(name="after", description="Continue after this id.", ge=-1, le=2**62)] = -1,
+    limit: PageLimit = 100,
+) -> ReplayReport:
+    """One page of them, each by itself: one that still fails holds up no other, and doing it twice stores no event twice."""
+    filters = Waiting(visible_handles(deps, caller, tenant), source, code)
+    return await replay_waiting(deps, caller, filters, after, limit, request_id_of(request))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Which of the records that wait. ``code`` None: whatever the reason."""
+
+    handles: list[str] | None
+    source: str
+    code: str | None
+
+
+async def replay_waiting(deps: ApiDeps, caller: Caller, which: Waiting, after: int, limit: int, request_id: str) -> ReplayReport:
+    """On record as one act; each record is marked after the intake has its event on disk. Raises Problem, PushbackError."""
+    require(caller, "operate")
+    seqs, has_more = await deps.reads.run(lambda: _find(deps, which, after, limit))
+    report = ReplayReport(tried=len(seqs), accepted=0, duplicates=0, failed=[], next=seqs[-1] if has_more else None)
+    if not seqs:
+        return report
+    records = await deps.reads.run(lambda: deps.quarantine.read(seqs, which.handles))
+    tenants = {_tenant_of(deps, found.record.handle) for found in records}
+    await deps.auditor.record(
+        caller,
+        "quarantine.replay",
+        tenants=sorted(name for name in tenants if name),
+        target=("source", which.source),
+        request_id=request_id,
+        details={"code": which.code, "first": seqs[0], "last": seqs[-1], "records": len(seqs)},
+    )
+    for found in records:
+        try:
+            answer = await deps.door.append_records(found.record.source, _tenant_of(deps, found.record.handle), [_text_of(found)])
+        except (Problem, TerminalError) as error:
+            message = error.detail if isinstance(error, Problem) else error.message
+            report.failed.append(ReplayFailure(id=found.seq, code=error.code, message=message))
+            continue
+        await deps.reads.run(partial(deps.quarantine.mark_replayed, [found.seq]))
+        report.accepted += answer.get("accepted", 0)
+        report.duplicates += answer.get("duplicates", 0)
+    return report
+
+
+def _find(deps: ApiDeps, which: Waiting, after: int, limit: int) -> tuple[list[int], bool]:
+    """Ids of the next ``limit`` records, and whether there are more behind them. Blocking."""
+    seqs: list[int] = []
+    while len(seqs) <= limit:
+        rows = deps.quarantine.list(which.handles, after_seq=after, limit=limit + 1, is_waiting=True)
+        seqs += [row.seq for row, _ in rows if row.source == which.source and which.code in (None, row.code)]
+        if len(rows) <= limit:
+            break
+        after = rows[-1][0].seq
+    return seqs[:limit], len(seqs) > limit
+
+
+def _text_of(found: Quarantined) -> str:
+    try:
+        return found.record.data.decode()
+    except UnicodeDecodeError as error:
+        raise Problem(422, "not_text", "this record is not UTF-8 and cannot become an event; download it instead") from error
+
+
 async def _found(deps: ApiDeps, caller: Caller, record_id: int) -> Quarantined:
     handles = visible_handles(deps, caller, None)
     try:
@@ -155,8 +293,7 @@ async def _found(deps: ApiDeps, caller: Caller, record_id: int) -> Quarantined:
         raise no_such("record") from error
 
 
-def _tenant_of(deps: ApiDeps, found: Quarantined) -> str | None:
-    handle = found.record.handle
+def _tenant_of(deps: ApiDeps, handle: str) -> str | None:
     tenant = deps.tenants.by_handle(handle) if handle else None
     return tenant.name if tenant else None
 
@@ -165,7 +302,7 @@ def _view(deps: ApiDeps, found: Quarantined) -> dict[str, Any]:
     record = found.record
     return {
         "id": found.seq,
-        "tenant": _tenant_of(deps, found),
+        "tenant": _tenant_of(deps, record.handle),
         "source": record.source,
         "code": record.code,
         "message": record.message,
@@ -176,4 +313,4 @@ def _view(deps: ApiDeps, found: Quarantined) -> dict[str, Any]:
     }
 
 
-HANDLERS = [list_quarantine, get_quarantined, replay_quarantined]
+HANDLERS = [list_quarantine, count_quarantine, get_quarantined, replay_quarantined, replay_many_quarantined]

@@ -38,13 +38,17 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineCount:
-    """How many records one source has here for one reason, and how many of them were not replayed."""
+    """How many records one source has here for one reason, and how many of them were not replayed.
+
+    ``sample``: the seq of the newest of those that wait, or of them all when none does.
+    """
 
     handle: str
     source: str
     code: str
     count: int
     waiting: int
+    sample: int
 
 
 class Quarantine:
@@ -76,11 +80,14 @@ class Quarantine:
         replayed = self._replayed_seqs()
         every: Counter[tuple[str, str, str]] = Counter()
         waiting: Counter[tuple[str, str, str]] = Counter()
+        sample: dict[tuple[str, str, str], int] = {}
         for row in self._rows(handles, -1):
-            key = (row.handle, row.source, row.code)
+            key, is_waiting = (row.handle, row.source, row.code), row.seq not in replayed
             every[key] += 1
-            waiting[key] += row.seq not in replayed
-        return [QuarantineCount(*key, count, waiting[key]) for key, count in sorted(every.items())]
+            waiting[key] += is_waiting
+            if is_waiting or not waiting[key]:
+                sample[key] = row.seq
+        return [QuarantineCount(*key, count, waiting[key], sample[key]) for key, count in sorted(every.items())]
 
     def get(self, seq: int, handles: Sequence[str] | None = None) -> Quarantined:
         """One record with its bytes. Raises NotFoundError."""

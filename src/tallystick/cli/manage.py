@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from tallystick.cli.connect import connect
-from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, print_json, print_rows, wants_json
+from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, errors, print_json, print_rows, safe, wants_json
+from tallystick.client import Client
 
 keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 tenants_app = typer.Typer(help="Tenants: make, list.", no_args_is_help=True)
 destinations_app = typer.Typer(help="Destinations: list, pause, resume, probe, replay.", no_args_is_help=True)
 dead_letters_app = typer.Typer(help="Events that a destination refused for good.", no_args_is_help=True)
 quarantine_app = typer.Typer(help="Records that could not become events.", no_args_is_help=True)
+
+_FAILURES_SHOWN = 20
 
 TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only this tenant.")]
 
@@ -197,8 +202,69 @@ def show_quarantined(id: str, url: UrlOption = None, key: KeyOption = None) -> N
         print_json(client.get(f"/v1/quarantine/{id}"))
 
 
-@quarantine_app.command("replay")
-def replay_quarantined(id: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
-    """Try a quarantined record again, for example after its mapping was fixed."""
+@quarantine_app.command("counts")
+def count_quarantine(tenant: TenantOption = None, url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
+    """Count quarantined records by source and reason, each with the id of one to look at.
+
+    Example:
+
+      tallystick quarantine counts
+    """
     with connect(url, key) as client:
-        _done(client.post(f"/v1/quarantine/{id}/replay"), json, f"replayed {id}")
+        rows = _items(client.get("/v1/quarantine/counts", tenant=tenant), "counts")
+    columns = ("tenant", "source", "mapping", "code", "count", "waiting", "sample")
+    print_rows(rows, columns, is_json=json, empty="The quarantine is empty.")
+
+
+@quarantine_app.command("replay")
+def replay_quarantined(
+    id: Annotated[str | None, typer.Argument(help="One record; without it, all that wait of --source.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help="All records of this source that wait.")] = None,
+    code: Annotated[str | None, typer.Option("--code", help="Only those with this reason.")] = None,
+    tenant: TenantOption = None,
+    url: UrlOption = None,
+    key: KeyOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Try quarantined records again, for example after their mapping was fixed. Doing it twice stores no event twice.
+
+    Examples:
+
+      tallystick quarantine replay 4711
+      tallystick quarantine replay --source okta --code field_missing
+    """
+    if (id is None) == (source is None):
+        raise typer.BadParameter("name one record, or a --source")
+    with connect(url, key) as client:
+        if id is not None:
+            _done(client.post(f"/v1/quarantine/{id}/replay"), json, f"replayed {id}")
+            return
+        report = _replay_all(client, source=source, code=code, tenant=tenant)
+    failed = report["failed"]
+    if wants_json(json):
+        print_json(report)
+    else:
+        console.print(
+            f"{report['tried']:,} tried: {report['accepted']:,} accepted, {report['duplicates']:,} stored before, {len(failed):,} failed"
+        )
+        for failure in failed[:_FAILURES_SHOWN]:
+            console.print(f"  {failure['id']}  {safe(failure['code'])}  {safe(failure['message'])}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _replay_all(client: Client, **which: Any) -> dict[str, Any]:
+    """Page by page; the counts of all pages."""
+    total: dict[str, Any] = {"tried": 0, "accepted": 0, "duplicates": 0, "failed": []}
+    after: int | None = -1
+    with Progress(
+        TextColumn("{task.description}"), MofNCompleteColumn(), console=errors, transient=True, disable=not sys.stderr.isatty()
+    ) as progress:
+        task = progress.add_task("records tried", total=None)
+        while after is not None:
+            page = client.post("/v1/quarantine/replay", after=after, **which)
+            for name in total:
+                total[name] += page[name]
+            progress.update(task, completed=total["tried"])
+            after = page["next"]
+    return total

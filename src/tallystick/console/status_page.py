@@ -12,12 +12,13 @@ from litestar.params import PathParameter
 from tallystick.api.caller import require
 from tallystick.api.deps import CallerDep, DepsDep
 from tallystick.api.params import request_id_of
-from tallystick.api.quarantine import list_records, replay_record, visible_handles
+from tallystick.api.quarantine import Waiting, count_records, list_records, replay_record, replay_waiting, visible_handles
 from tallystick.api.status import build_status
 from tallystick.console.entrance import checked_form
 from tallystick.console.pages import render
 
 _RECORDS_SHOWN = 50
+REPLAYED_AT_ONCE = 1_000
 RecordId = Annotated[int, PathParameter(description="A quarantined record.", ge=0, le=2**62)]
 
 
@@ -46,7 +47,7 @@ async def show_status(caller: CallerDep, deps: DepsDep) -> Response[bytes]:
     status = await build_status(deps, caller)
     handles = visible_handles(deps, caller, None)
     records = await deps.reads.run(lambda: list_records(deps, handles, None, True, -1, _RECORDS_SHOWN))
-    counts = await deps.reads.run(lambda: deps.quarantine.counts(handles))
+    counts = await deps.reads.run(lambda: count_records(deps, handles))
     return render(
         "status.html",
         page="Status",
@@ -71,4 +72,13 @@ async def replay(request: Request[Any, Any, Any], caller: CallerDep, deps: DepsD
     return Response(b"", status_code=303, headers={"location": "/status"}, media_type="text/plain")
 
 
-HANDLERS: list[BaseRouteHandler] = [show_status, replay]
+@post("/quarantine/replay", include_in_schema=False, opt={"is_form": True}, status_code=303)
+async def replay_all(request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep) -> Response[bytes]:
+    """Try the records of one source and reason again, as many as one page has."""
+    form = await checked_form(request, is_tls=deps.config.server.tls is not None)
+    which = Waiting(visible_handles(deps, caller, None), form.get("source", ""), form.get("code") or None)
+    await replay_waiting(deps, caller, which, -1, REPLAYED_AT_ONCE, request_id_of(request))
+    return Response(b"", status_code=303, headers={"location": "/status#quarantine"}, media_type="text/plain")
+
+
+HANDLERS: list[BaseRouteHandler] = [show_status, replay, replay_all]

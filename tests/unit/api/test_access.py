@@ -39,7 +39,9 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/dead-letters/{letter_id}/replay"): {"operate"},
     ("POST", "/v1/dead-letters/{letter_id}/discard"): {"operate"},
     ("GET", "/v1/quarantine"): {"read", "operate"},
+    ("GET", "/v1/quarantine/counts"): {"read", "operate"},
     ("GET", "/v1/quarantine/{record_id}"): {"read"},
+    ("POST", "/v1/quarantine/replay"): {"operate"},
     ("POST", "/v1/quarantine/{record_id}/replay"): {"operate"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
@@ -52,6 +54,8 @@ BODIES: dict[str, Any] = {
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
 }
+
+QUERIES = {"/v1/quarantine/replay": "?source=nosuch"}
 
 
 def concrete(path: str) -> str:
@@ -68,7 +72,7 @@ def concrete(path: str) -> str:
         values["{name}"] = "0/000.p/1"
     for name, value in values.items():
         path = path.replace(name, value)
-    return path
+    return path + QUERIES.get(path, "")
 
 
 def own_operations(rig: Rig) -> set[tuple[str, str]]:

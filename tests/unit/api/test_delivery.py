@@ -173,6 +173,38 @@ async def test_quarantined_records_show_and_replay_once(rig: Rig) -> None:
     assert rig.door.replayed == [("github", "acme", '{"action":"x"}')]
 
 
+async def test_quarantined_records_are_counted(rig: Rig) -> None:
+    """By tenant, source and reason, with one that waits to look at."""
+    for seq, tenant in ((5, "acme"), (6, "acme"), (7, "globex")):
+        quarantine(rig, tenant, seq, b'{"action":"x"}')
+    async with rig.client() as client:
+        await client.post("/v1/quarantine/6/replay")
+        counts = (await client.get("/v1/quarantine/counts")).json()["counts"]
+        of_acme = (await client.get("/v1/quarantine/counts", params={"tenant": "acme"})).json()["counts"]
+    assert {(row["tenant"], row["source"], row["code"], row["count"], row["waiting"], row["sample"]) for row in counts} == {
+        ("acme", "github", "no_actor", 2, 1, 5),
+        ("globex", "github", "no_actor", 1, 1, 7),
+    }
+    assert [row["tenant"] for row in of_acme] == ["acme"]
+
+
+async def test_all_that_wait_of_a_source_are_replayed(rig: Rig) -> None:
+    """Page by page; one that cannot be sent in again is named and holds up no other; a second time nothing is left but that."""
+    for seq in range(5, 9):
+        quarantine(rig, "acme", seq, b"\xff" if seq == 6 else b'{"n":%d}' % seq)
+    async with rig.client() as client:
+        pages, after = [], -1
+        while after is not None:
+            params = {"source": "github", "code": "no_actor", "after": after, "limit": 2}
+            pages.append((await client.post("/v1/quarantine/replay", params=params)).json())
+            after = pages[-1]["next"]
+        again = (await client.post("/v1/quarantine/replay", params={"source": "github"})).json()
+        other = (await client.post("/v1/quarantine/replay", params={"source": "gitlab"})).json()
+    assert [(page["tried"], page["accepted"], [row["id"] for row in page["failed"]]) for page in pages] == [(2, 1, [6]), (2, 2, [])]
+    assert (again["tried"], [row["code"] for row in again["failed"]], other["tried"]) == (1, ["not_text"], 0)
+    assert rig.door.replayed == [("github", "acme", f'{{"n":{seq}}}') for seq in (5, 7, 8)]
+
+
 async def test_records_of_other_tenants_do_not_exist(rig: Rig) -> None:
     """In lists and by number."""
     quarantine(rig, "globex", 6, b"{}")
