@@ -43,4 +43,17 @@ HARNESSES: dict[str, TransformHarness] = {
         [{"metadata": {"bug": 1}}, {}],
         "paths = 1",
     ),
+    "split": TransformHarness(
+        'path = "metadata.items"',
+        [
+            {"metadata": {"items": [1.50, {"a": "b"}], "x": 1}},
+            {"metadata": {"items": list(range(1_001))}},
+            {"metadata": {"items": [[]]}},
+        ],
+        [{"metadata": {"item": [1]}}, {"metadata": {"items": []}}, {"metadata": {"items": "text"}}, {}],
+        "path = 1",
+    ),
+    "sample": TransformHarness(
+        'one_in = 1000000000\nforce = "it"\nwhere = "action:a.b"', [{"action": "a.b"}] * 3, [{"action": "a.c"}], "one_in = 1"
+    ),
 }

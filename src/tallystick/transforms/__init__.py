@@ -13,7 +13,9 @@ from tallystick.transforms.filter import Filter, FilterSettings
 from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
 from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping
 from tallystick.transforms.redact import Redact, RedactSettings
+from tallystick.transforms.sample import Sample, SampleSettings
 from tallystick.transforms.shape import Remove, RemoveSettings, Rename, RenameSettings, Set, SetSettings
+from tallystick.transforms.split import Split, SplitSettings
 
 __all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping", "build_transform", "find_mapping", "load_mappings"]
 
@@ -27,6 +29,8 @@ TRANSFORMS: dict[str, type[Settings]] = {
     "set": SetSettings,
     "rename": RenameSettings,
     "remove": RemoveSettings,
+    "split": SplitSettings,
+    "sample": SampleSettings,
 }
 """The types of transforms, each with the settings of its table."""
 
@@ -55,4 +59,8 @@ def build_transform(name: str, table: dict[str, Any] | None, config: Config, com
             return Rename(name, settings, config, compile_query)
         case RemoveSettings():
             return Remove(name, settings, config, compile_query)
+        case SplitSettings():
+            return Split(name, settings, config, compile_query)
+        case SampleSettings():
+            return Sample(name, settings, config, compile_query)
     raise AssertionError(kind)

@@ -335,3 +335,20 @@ async def test_a_record_that_a_transform_cannot_shape(rig: Rig, tmp_path: Path, 
     assert record["message"].startswith("transform who: a value cannot be put at actor.name")
     again = await rig.call(f"/v1/events?on_invalid={mode}", body)
     assert (again.json()["accepted"], again.json()["duplicates"]) == (0, 2)
+
+
+@pytest.mark.parametrize("headers", [(), (("idempotency-key", "K"),)])
+async def test_a_split_record_sent_again_is_stored_once(rig: Rig, tmp_path: Path, headers: tuple[tuple[str, str], ...]) -> None:
+    """Ids of the parts come from the event's own, or from the sender's key; accepted counts the parts."""
+    path = tmp_path / "tallystick.toml"
+    text = path.read_text().replace('transforms = ["secrets"]', 'transforms = ["each"]')
+    path.write_text(text + '[transforms.each]\ntype = "split"\npath = "metadata.items"\n')
+    rig.service.plans = build_plans(load_config(path), compile_query)
+    names = {} if headers else {"id": "e"}
+    body = ndjson(event(metadata={"items": [1, 2, 3]}, **names), event(id="whole"))
+    first = await rig.accept(body=body, headers=headers)
+    again = await rig.accept(body=body, headers=headers)
+    assert [(answer["accepted"], answer["duplicates"]) for answer in (first, again)] == [(4, 0), (0, 4)]
+    assert [one["ranges"] for one in first["receipts"]] == [one["ranges"] for one in again["receipts"]]
+    stem = "K:1" if headers else "e"
+    assert [found["id"] for found in rig.events()] == [f"{stem}:1", f"{stem}:2", f"{stem}:3", "whole"]
