@@ -56,4 +56,40 @@ HARNESSES: dict[str, TransformHarness] = {
     "sample": TransformHarness(
         'one_in = 1000000000\nforce = "it"\nwhere = "action:a.b"', [{"action": "a.b"}] * 3, [{"action": "a.c"}], "one_in = 1"
     ),
+    "python": TransformHarness(
+        'function = "contract.transforms:shaped"\nwhere = "action:a.b"',
+        [
+            {"action": "a.b", "metadata": {"do": what}}
+            for what in ("set", "twice", "none", "raise", "tenant", "id", "time", "text", "nan", "deep")
+        ],
+        [{"action": "a.c"}],
+        'function = "no import path"',
+    ),
 }
+
+
+def shaped(event: dict[str, Any]) -> Any:
+    """A user's function, good or bad, as the event asks."""
+    deep: list[Any] = []
+    for _ in range(40):
+        deep = [deep]
+    match event["metadata"]["do"]:
+        case "twice":
+            return [event, {**event, "action": "a.d"}]
+        case "none":
+            return None
+        case "raise":
+            raise KeyError("user")
+        case "tenant":
+            return {**event, "tenant": "other"}
+        case "id":
+            return {**event, "id": "other"}
+        case "time":
+            return {**event, "occurred_at": "yesterday"}
+        case "text":
+            return "text"
+        case "nan":
+            return {**event, "action": float("nan")}
+        case "deep":
+            return {**event, "metadata": {"x": deep}}
+    return {**event, "reason": "set"}

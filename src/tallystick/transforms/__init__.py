@@ -10,6 +10,7 @@ from tallystick.errors import ConfigError
 from tallystick.plugin import Transform
 from tallystick.transforms.batch import CompileQuery
 from tallystick.transforms.filter import Filter, FilterSettings
+from tallystick.transforms.function import Function, FunctionSettings
 from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
 from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping
 from tallystick.transforms.redact import Redact, RedactSettings
@@ -31,6 +32,7 @@ TRANSFORMS: dict[str, type[Settings]] = {
     "remove": RemoveSettings,
     "split": SplitSettings,
     "sample": SampleSettings,
+    "python": FunctionSettings,
 }
 """The types of transforms, each with the settings of its table."""
 
@@ -63,4 +65,6 @@ def build_transform(name: str, table: dict[str, Any] | None, config: Config, com
             return Split(name, settings, config, compile_query)
         case SampleSettings():
             return Sample(name, settings, config, compile_query)
+        case FunctionSettings():
+            return Function(name, settings, config, compile_query)
     raise AssertionError(kind)

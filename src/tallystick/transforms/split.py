@@ -87,11 +87,12 @@ class Split(ChosenEvents):
             part: Event = _decode_event(text)
             self._path.write(part, bytes(element) if self._is_free else b"[%b]" % bytes(element))
             if event.id is not UNSET:
-                part.id = _part_id(event.id, number)
+                part.id = part_id(event.id, number)
             made.append(part)
         return made
 
 
-def _part_id(name: str, number: int) -> str:
+def part_id(name: str, number: int) -> str:
+    """The id of a part of the event of that id, numbered from 1."""
     made = f"{name}:{number}"
     return made if len(made) <= _ID_MAX else f"{sha256(name.encode()).hexdigest()}:{number}"
