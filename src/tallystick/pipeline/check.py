@@ -36,7 +36,11 @@ def _way(config: Config, plan: SourcePlan, wheres: dict[str, str | None]) -> dic
     ends = ["quarantined with a reason"]
     if plan.on_invalid == "reject":
         ends = ["refused with every bad line named, or quarantined with a reason where the sender asks for it"]
-    ends += [f"filtered by {name}" for name in transforms if config.transforms.get(name, {}).get("type") in ("filter", "sample")]
+    ends += [
+        f"filtered by {name}"
+        for name in transforms
+        if config.transforms.get(name, {}).get("type") in ("filter", "sample", "python")
+    ]
     for name, where in wheres.items():
         ends.append(
             f"{name}: delivered, or dead-lettered with a reason" + (f", or filtered by its where ({where})" if where else "")
