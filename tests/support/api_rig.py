@@ -180,7 +180,7 @@ class Rig:
         )
         app = options.pop("create", create_app)(deps)
         rig = cls(config, keys, journal, deps, app, door, sealer, admin)
-        for role in ("sealer", "archiver", "dispatcher"):
+        for role in ("sealer", "archiver", "dispatcher", "producers"):
             publish_status(config.data_dir, role, {"reason": None})
         return rig
 

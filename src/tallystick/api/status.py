@@ -1,7 +1,8 @@
 """``/v1/status``: one page merged from what every process says of itself, in the shape of DESIGN section 5.
 
     {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
-     "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…}}
+     "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…},
+     "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]}}
 
 ``ready`` is the intake's alone: whether it would accept. Everything that is wrong anywhere stands in ``reasons`` in words. A page
 that its process has not renewed for a while is itself a reason: silence is never taken for health.
@@ -21,7 +22,7 @@ from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.errors import PushbackError
 from tallystick.telemetry import read_status
 
-FOLLOWERS = ("sealer", "archiver", "dispatcher")
+FOLLOWERS = ("sealer", "archiver", "dispatcher", "producers")
 _STALE_S = 15.0
 
 
@@ -56,6 +57,7 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
         "tenants": await deps.reads.run(lambda: _tenants(deps, caller, intake["accepted"])),
         "destinations": destinations,
         "sources": intake["sources"] if caller.is_server_wide else {},
+        "completeness": await deps.reads.run(lambda: completeness(deps, caller)),
         "config": config if caller.is_server_wide else {},
     }
 
@@ -104,6 +106,18 @@ def follower_reasons(deps: ApiDeps) -> list[str]:
         own = (reason for reason in page.get("reasons") or [] if reason.partition(":")[0] not in deps.config.destinations)
         reasons += [f"{role}: {reason}" for reason in own]
     return reasons
+
+
+def completeness(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
+    """What producers' numbers say of the tenants that the caller sees; the newest entry last."""
+    page = read_status(deps.data_dir, "producers") or {}
+    found = page.get("found") or {}
+    counts = {name: page.get(name, 0) for name in ("watched", "watched_max", "forgotten")} if caller.is_server_wide else {}
+    return {
+        **counts,
+        "found": {tenant: row for tenant, row in found.items() if caller.sees(tenant)},
+        "recent": [entry for entry in page.get("recent") or [] if caller.sees(entry["tenant"])],
+    }
 
 
 def _tenants(deps: ApiDeps, caller: Caller, accepted: dict[str, int]) -> dict[str, dict[str, int]]:

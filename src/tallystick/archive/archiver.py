@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tallystick.archive.buffer import TenantBuffer
@@ -61,6 +61,7 @@ class Archiver:
         store: ArchiveStore | None = None,
         journal: JournalReader | None = None,
         clock: Callable[[], float] = time.time,
+        needed_by: Sequence[str] = NEEDED_BY,
     ) -> None:
         self._config = config
         self._settings = config.archive
@@ -69,6 +70,7 @@ class Archiver:
         self._journal = journal or JournalReader(config.data_dir, keys, patience_s=config.journal.read_patience.seconds)
         self._cursor = Cursor(config.data_dir, ROLE)
         self._clock = clock
+        self._needed_by = needed_by
         self._buffers: dict[str, TenantBuffer] = {}
         self._reads = 0
         self._saved_at = 0.0
@@ -247,7 +249,7 @@ class Archiver:
         # A crash before this: events that are archived are read again and passed over. After it: segments may go.
         self._cursor.save(position, {"archived": sum(self._catalog.marks().values())})
         self._saved, self._saved_at = position, time.monotonic()
-        retire_segments(self._config.data_dir, NEEDED_BY)
+        retire_segments(self._config.data_dir, self._needed_by)
 
     # 5. idle work
 

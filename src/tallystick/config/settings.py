@@ -289,6 +289,23 @@ def _check_rate(name: str, rate: Size | None) -> None:
         raise ValueError(f"{name} = {rate.text!r} would let nothing through")
 
 
+class CompletenessSettings(Settings, frozen=True):
+    """`[completeness]`: the numbers that producers put on their events (`producer` of an event)."""
+
+    producers: Annotated[
+        int,
+        Meta(
+            description="How many producers, each epoch for itself, are remembered; the one that was silent longest is forgotten first.",
+            ge=1,
+            le=1_000_000,
+        ),
+    ] = 10_000
+    patience: Annotated[
+        Duration,
+        Meta(description="How long a missing number may be late before it is put on record; repeats are gathered as long."),
+    ] = field(default_factory=lambda: Duration("5s"))
+
+
 class QuerySettings(Settings, frozen=True):
     """`[query]`"""
 
@@ -376,6 +393,7 @@ class Config(Settings, frozen=True):
     limits: IngestLimits = field(default_factory=IngestLimits)
     seal: SealSettings = field(default_factory=SealSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    completeness: CompletenessSettings = field(default_factory=CompletenessSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     log: LogSettings = field(default_factory=LogSettings)
     console: ConsoleSettings = field(default_factory=ConsoleSettings)

@@ -26,6 +26,8 @@ from tallystick.event.entropy import random_piece
 from tallystick.event.ids import IdMaker
 from tallystick.event.model import Event, Ingest, Source
 
+REPLAYED = "replayed"
+"""The flag of events that were sent in again out of the quarantine."""
 _FEW = 2  # events whose salts one random piece holds
 _SALT_PLACE = "0123456789abcdef"
 _OCCURRED = b'"occurred_at":"'

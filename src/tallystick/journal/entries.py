@@ -38,7 +38,16 @@ class TenantBatch:
         return sum(map(len, self.lines))
 
 
-class QuarantinedRecord(msgspec.Struct, kw_only=True):
+class ProducerRanges(msgspec.Struct, array_like=True):
+    """Numbers (`event.model.Producer`) of events that were not stored as such: ``ranges`` are ``[first, last]``, as they came."""
+
+    credential: str
+    id: str
+    epoch: int
+    ranges: list[list[int]]
+
+
+class QuarantinedRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """A record that could not become an event; ``data`` is the record as received, ``line`` its 1-based place in the request."""
 
     handle: str
@@ -49,16 +58,18 @@ class QuarantinedRecord(msgspec.Struct, kw_only=True):
     data: bytes
     line: int = 1
     peer: str = ""
+    credential: str = ""
 
 
-class FilterCount(msgspec.Struct, kw_only=True):
-    """How many records of one request a named filter held back."""
+class FilterCount(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How many records of one request a named filter held back, and whose numbers they had."""
 
     handle: str
     source: str
     filter: str
     count: int
     received_at: str = ""
+    producers: list[ProducerRanges] = []
 
 
 class AccountEntry(msgspec.Struct, kw_only=True):

@@ -120,7 +120,11 @@ class Frame:
 
     def lines(self) -> list[bytes]:
         """The canonical lines of an EVENTS frame, ``count`` of them."""
-        return self._split(split_payload(self.payload())[1])
+        return self._split(self.text())
+
+    def text(self) -> bytes:
+        """The lines of an EVENTS frame as one text, joined by LF."""
+        return _decompressor().decompress(split_payload(self.payload())[1])
 
     def dedupe_section(self) -> bytes:
         """What dedupe stored beside the lines of an EVENTS frame."""
@@ -129,14 +133,14 @@ class Frame:
     def records(self) -> list[bytes]:
         """The JSON lines of any other frame."""
         payload = self.payload()
-        return self._split(payload) if payload else []
+        return self._split(_decompressor().decompress(payload)) if payload else []
 
     @property
     def place(self) -> str:
         return f"segment {self.segment.hex()}, offset {self.offset}"
 
-    def _split(self, compressed: bytes) -> list[bytes]:
-        lines = _decompressor().decompress(compressed).split(b"\n")
+    def _split(self, text: bytes) -> list[bytes]:
+        lines = text.split(b"\n")
         if len(lines) != self.count and self.type not in (FrameType.MARK, FrameType.LOST):
             raise IntegrityError(f"a frame of {self.count} entries holds {len(lines)}", place=self.place)
         return lines

@@ -1,14 +1,23 @@
-"""The archiver's process: chunks, catalog, quarantine, merging, and retiring journal segments."""
+"""The archiver's process: chunks, catalog, quarantine, merging, and retiring journal segments; beside them, in a thread of its own,
+what watches producers' numbers, which like the archiver is in no hurry."""
 
 from __future__ import annotations
 
 import threading
 
-from tallystick.archive.archiver import Archiver
+from tallystick.archive.archiver import NEEDED_BY, Archiver
+from tallystick.delivery.inner_door import InnerDoor
 from tallystick.durable import RoleLock
+from tallystick.errors import TallystickError
+from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.again import keep_trying
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.signals import stop_event
+from tallystick.sources import producer_follower
+from tallystick.sources.producer_follower import ProducerFollower
+from tallystick.telemetry import log, publish_status
+
+_PAUSE_S = 2.0
 
 
 def run(installation: Installation) -> None:
@@ -20,7 +29,27 @@ def run(installation: Installation) -> None:
 def _archive(installation: Installation, stop: threading.Event) -> None:
     lock = RoleLock(installation.data_dir, "archiver")
     lock.acquire()
+    is_over = threading.Event()
+    watcher = threading.Thread(target=_watch_producers, args=(installation, is_over), name="producers")
+    watcher.start()
     try:
-        Archiver(installation.config, installation.keys).run(stop)
+        Archiver(installation.config, installation.keys, needed_by=[*NEEDED_BY, producer_follower.ROLE]).run(stop)
     finally:
+        is_over.set()
+        watcher.join()
         lock.release()
+
+
+def _watch_producers(installation: Installation, stop: threading.Event) -> None:
+    """Begins anew from what is durable after any failure that has a name; one that has none shows as silence in status."""
+    while not stop.is_set():
+        config = installation.config
+        journal = JournalReader(installation.data_dir, installation.keys, patience_s=config.journal.read_patience.seconds)
+        try:
+            ProducerFollower(installation.data_dir, config.completeness, journal, InnerDoor(installation.data_dir)).run(stop)
+        except (OSError, TallystickError) as error:
+            log.error("producers are watched again after a pause", error=str(error), seconds=_PAUSE_S)
+            publish_status(installation.data_dir, producer_follower.ROLE, {"reason": str(error)})
+            stop.wait(_PAUSE_S)
+        finally:
+            journal.close()

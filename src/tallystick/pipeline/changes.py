@@ -15,7 +15,10 @@ from tallystick.errors import ConfigError
 _FIXED_SERVER: Final = ("name", "listen", "workers", "insecure", "tls")
 _FIXED: Final = ("data", "keys", "journal")
 _TAKEN_BY_INTAKE: Final = frozenset({"sources", "transforms", "pipeline", "seal"})
-_READ_BY: Final = {"archiver": frozenset({"archive"}), "dispatcher": frozenset({"destinations", "delivery", "archive"})}
+_READ_BY: Final = {
+    "archiver": frozenset({"archive", "completeness"}),
+    "dispatcher": frozenset({"destinations", "delivery", "archive"}),
+}
 
 
 def refuse_fixed(old: Config, new: Config) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from tallystick.errors import ConflictError, EventInvalidError, NotFoundError, TallystickError
+from tallystick.event.stamp import REPLAYED, add_flag
 from tallystick.http.problem import Problem
 from tallystick.journal.entries import AccountEntry, Append
 from tallystick.journal.tenants import SERVER_TENANT
@@ -100,6 +101,10 @@ class InnerDoor:
             self.service.read_records(draft, records)
         else:
             await self.service.map_records(draft, [Record(record, line) for line, record in enumerate(records, 1)])
+        # They come out of order and without their credential: what watches producers' numbers must pass them over.
+        draft.said = ()
+        for event in draft.events:
+            add_flag(event, REPLAYED)
         return _summary(await self.service.commit(draft))
 
     async def _account(self, body: bytes) -> dict[str, Any]:

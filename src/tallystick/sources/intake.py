@@ -39,7 +39,7 @@ from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, UnknownTenantError, is_tenant_name
 from tallystick.plugin import Carrier, Decoded, Record
 from tallystick.sources.naming import name_by_place
-from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, quarantined_record, results_of
+from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, producer_ranges, quarantined_record, results_of
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.refusal import TOO_MANY_EVENTS
@@ -376,7 +376,12 @@ class IntakeService:
             append.quarantined = [quarantined_record(draft, item, home) for item in draft.bad]
         append.filtered = [
             FilterCount(
-                handle=part.tenant.handle, source=draft.plan.name, filter=name, count=len(gone), received_at=draft.received_at
+                handle=part.tenant.handle,
+                source=draft.plan.name,
+                filter=name,
+                count=len(gone),
+                received_at=draft.received_at,
+                producers=producer_ranges(draft.sender.credential, part.filtered_numbers.get(name, ())),
             )
             for part in parts
             for name, gone in part.filtered.items()

@@ -10,14 +10,16 @@ from typing import Literal
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
-from tallystick.journal.entries import Committed, QuarantinedRecord, TenantBatch
+from tallystick.event.model import Producer
+from tallystick.journal.entries import Committed, ProducerRanges, QuarantinedRecord, TenantBatch
 from tallystick.journal.tenants import Tenant
 from tallystick.sources.submission import Bad, Draft, EventResult, Outcome, TenantOutcome
 
 
 @dataclass(slots=True)
 class Part:
-    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away.
+    """One tenant's share of a draft; ``positions`` are places in the draft's lists. ``filtered``: by filter, those taken away,
+    and ``filtered_numbers`` what their producers had numbered them.
 
     ``said`` is as in `ReadBatch`, of these events; empty once anything was changed or taken away. ``bad``: positions of records
     that are in the draft's ``bad`` because of what was made of them here.
@@ -29,6 +31,7 @@ class Part:
     contents: list[bytes]
     said: Sequence[bytes] = ()
     filtered: dict[str, list[int]] = field(default_factory=dict)
+    filtered_numbers: dict[str, list[Producer]] = field(default_factory=dict)
     made_ids: list[str] = field(default_factory=list)
     batch: TenantBatch | None = None
     bad: set[int] = field(default_factory=set)
@@ -64,6 +67,20 @@ class Shares:
     committed: Committed
 
 
+def producer_ranges(credential: str, numbers: Sequence[Producer]) -> list[ProducerRanges]:
+    """The numbers of each producer and epoch."""
+    found: dict[tuple[str, int], ProducerRanges] = {}
+    for producer in numbers:
+        item = found.get((producer.id, producer.epoch))
+        if item is None:
+            item = found[producer.id, producer.epoch] = ProducerRanges(credential, producer.id, producer.epoch, [])
+        if item.ranges and producer.seq == item.ranges[-1][1] + 1:
+            item.ranges[-1][1] = producer.seq
+        else:
+            item.ranges.append([producer.seq, producer.seq])
+    return list(found.values())
+
+
 def quarantined_record(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRecord:
     """A bad record as the journal keeps it; ``home``: whose quarantine it goes to when it names no tenant."""
     return QuarantinedRecord(
@@ -75,6 +92,7 @@ def quarantined_record(draft: Draft, bad: Bad, home: str = "") -> QuarantinedRec
         data=bad.record,
         line=bad.line,
         peer=draft.peer,
+        credential=draft.sender.credential,
     )
 
 

@@ -6,6 +6,7 @@ An event that goes on keeps its position, so that what became of each record can
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from prometheus_client import Counter
 
 from tallystick.errors import EventInvalidError
@@ -50,6 +51,9 @@ def _take(draft: Draft, part: Part, transform: Transform, kept: list[tuple[int, 
     if len(stays) < len(part.events):
         gone = [position for place, position in enumerate(part.positions) if place not in stays]
         part.filtered[transform.name] = part.filtered.get(transform.name, []) + gone
+        numbers = [event.producer for at, event in enumerate(part.events) if at not in stays and event.producer is not UNSET]
+        if numbers:
+            part.filtered_numbers[transform.name] = part.filtered_numbers.get(transform.name, []) + numbers
         _FILTERED.labels(transform.name).inc(len(gone))
     if failed:
         part.blame(failed, draft)

@@ -88,6 +88,8 @@ class Split(ChosenEvents):
             self._path.write(part, bytes(element) if self._is_free else b"[%b]" % bytes(element))
             if event.id is not UNSET:
                 part.id = part_id(event.id, number)
+            if number > 1:
+                part.producer = UNSET  # its number came once
             made.append(part)
         return made
 
