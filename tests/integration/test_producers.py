@@ -21,8 +21,7 @@ patience = "1s"
 [transforms.quiet]
 type = "filter"
 drop = "action:noise.heard"
-[sources.app]
-type = "http"
+[pipeline]
 transforms = ["quiet"]
 """
 
@@ -54,13 +53,13 @@ def told(server: Server) -> list[tuple[str, str, int, list[list[int]]]]:
     return sorted((entry["producer"], entry["reason"], entry["epoch"], entry.get("ranges", [])) for entry in gaps(server))
 
 
-def send(server: Server, body: bytes, source: str = "app") -> None:
+def send(server: Server, body: bytes) -> None:
     """As a careful client: again and again until it is accepted."""
 
     def is_accepted() -> bool:
         try:
             answer = server.http.post(
-                f"/v1/in/{source}?on_invalid=quarantine", content=body, headers={"Content-Type": "application/x-ndjson"}
+                "/v1/events?on_invalid=quarantine", content=body, headers={"Content-Type": "application/x-ndjson"}
             )
         except httpx.TransportError:
             return False
