@@ -81,8 +81,9 @@ def test_findings_are_in_account_status_metrics_and_console(make_server: Callabl
     send(server, numbered([1, 2], epoch=2))  # a retry: the same ids, merged
     expected = [("billing", "repeat", 1, [[7, 7]]), ("billing", "restart", 2, []), ("billing", "sequence", 1, [[6, 6]])]
     wait_for(lambda: told(server) == expected, f"the entries; there are {gaps(server)}", 60)
+    found = {"default": {"repeat": 1, "restart": 1, "sequence": 1}}
+    wait_for(lambda: server.status()["completeness"]["found"] == found, "the status page to say so")
     page = server.status()
-    assert page["completeness"]["found"] == {"default": {"repeat": 1, "restart": 1, "sequence": 1}}
     assert {entry["reason"] for entry in page["completeness"]["recent"]} == {"repeat", "restart", "sequence"}
     metrics = server.http.get("/metrics").text
     assert 'tallystick_producer_findings_total{reason="sequence"} 1.0' in metrics
@@ -124,4 +125,5 @@ def test_kills_neither_hide_nor_invent_a_gap(make_server: Callable[[str], Server
     assert sum(entry["count"] for entry in gaps(server)) == len(holes)
     server.kill()
     server.start()
-    assert server.status()["completeness"]["found"] == {"default": {"sequence": len(holes)}}
+    found = {"default": {"sequence": len(holes)}}
+    wait_for(lambda: server.status()["completeness"]["found"] == found, "the status page to say so")
