@@ -37,7 +37,9 @@ _PRIORITIES: dict[str, tuple[str, str, int | None]] = {
     str(number): (FACILITIES[number >> 3], SEVERITIES[number & 7], _OCSF[number & 7]) for number in range(len(FACILITIES) * 8)
 }
 _ISO = r"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
-_5424 = re.compile(rf"<(\d{{1,3}})>1 (?:{_ISO}|(\S++)) (\S++) (\S++) (\S++) (\S++) (?:-(?: (.*))?|(\[.*))", re.DOTALL | re.ASCII)
+_5424 = re.compile(
+    rf"<(\d{{1,3}})>1 (?:{_ISO}|(\S++)) (\S++) (\S++) (\S++) (\S++) (?:-(?: (.*)|\Z)|([\[-].*))", re.DOTALL | re.ASCII
+)
 _3164 = re.compile(
     rf"(?:<(\d{{1,3}})>)?(?:([A-Z][a-z]{{2}} [ \d]?\d \d\d:\d\d):(\d\d)(?:\.(\d{{1,9}}))?|{_ISO}) "
     r"(?:([^\s\[]*[^\s\[:]) )?(?:([^\s:\[]{1,128})(?:\[([^\]\s]{1,128})\]:?|:) ?)?(.*)",

@@ -108,6 +108,13 @@ def test_rfc_3164_as_it_is_sent(text: str, expected: tuple[str, ...]) -> None:
     assert (message.hostname, message.app_name, message.procid, message.message) == expected
 
 
+def test_text_right_behind_the_nil_of_structured_data_is_the_message() -> None:
+    """The standard wants a blank there; what a sender wrote without one is kept and flagged."""
+    found = read("<34>1 - h a p m -foo bar")
+    assert (found.message.message, found.message.msgid, found.flags) == ("-foo bar", "m", ("syslog_data_invalid",))
+    assert read("<34>1 - h a p m -").message.message == ""
+
+
 def test_a_message_without_priority_is_read_and_flagged() -> None:
     """Lines as they stand in a file lack the priority."""
     parsed = read("Feb 12 14:10:21 web sshd[163]: Invalid user")
