@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 import pytest
+from tools.samples import PAGE, rows, table_of
 
 from support.sample_oracle import ORACLES, SAMPLES, expected, observed, samples
 from tallystick.event import Source
@@ -55,6 +56,13 @@ def test_sample_events_are_whole_and_distinct(mapping: str) -> None:
             check_strict(line, 32)
             assert json.loads(str(event.raw)) == json.loads(content)
             assert contents.setdefault(str(event.id), content) == content or str(event.id).startswith(stamp.ids.prefix)
+
+
+def test_the_table_in_the_docs_is_what_comes_of_the_samples() -> None:
+    """Records, shares that map and in which something was found; every row is there."""
+    found = rows()
+    assert len(found) > 20
+    assert table_of(found) in PAGE.read_text("utf-8")
 
 
 def test_entries_of_pgaudits_own_tests() -> None:
