@@ -46,6 +46,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.sources.pull.auth import AuthSettings
     from tallystick.sources.remote import RemoteTlsSettings
     from tallystick.transforms import TRANSFORMS
+    from tallystick.transforms.redact import PathRule
     from tallystick.transforms.shape import ChosenSettings
 
     found: dict[str, type[msgspec.Struct]] = {}
@@ -70,6 +71,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[transforms.NAME], every type that changes events"] = ChosenSettings
     for kind, settings in TRANSFORMS.items():
         found[f'[transforms.NAME] with type = "{kind}"'] = settings
+    found['[transforms.NAME] with type = "redact", one of paths = [{…}]'] = PathRule
     found["[[tests]]"] = CaseSettings
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings

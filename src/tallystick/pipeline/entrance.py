@@ -82,7 +82,7 @@ def take_on_signal(
             assert installation.read_config is not None
             try:
                 config = installation.read_config()
-                plans = build_plans(config, compile_query)
+                plans = build_plans(config, compile_query, installation.keys.derive)
                 check(config, plans)
             except ConfigError as error:
                 answer(installation, role, str(error))
@@ -104,7 +104,7 @@ def build_service(
 ) -> IntakeService:
     """The way in, for the sources of the configuration."""
     config = installation.config
-    plans = build_plans(config, compile_query)
+    plans = build_plans(config, compile_query, installation.keys.derive)
     return IntakeService(
         journal,
         tenants,

@@ -42,14 +42,19 @@ class SourcePlan:
     contracts: Contracts = field(default_factory=Contracts)
 
 
-def build_plans(config: Config, compile_query: Callable[[str], Callable[..., bool]]) -> Mapping[str, SourcePlan]:
-    """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform, and for a contract's bad schema."""
+def build_plans(
+    config: Config, compile_query: Callable[[str], Callable[..., bool]], derive: Callable[[str], bytes] | None = None
+) -> Mapping[str, SourcePlan]:
+    """A plan for each source by name. Raises ConfigError for an unknown type, mapping or transform, and for a contract's bad schema.
+
+    ``derive`` is `KeyStore.derive`, for transforms that make keyed hashes; plans that are only checked go without.
+    """
     made: dict[str, Transform] = {}
 
     def chain(names: Sequence[str], owner: str) -> tuple[Transform, ...]:
         for name in names:
             if name not in made:
-                made[name] = _transform(config, name, owner, compile_query)
+                made[name] = _transform(config, name, owner, compile_query, derive)
         return tuple(made[name] for name in names)
 
     for name in config.transforms:
@@ -120,11 +125,17 @@ def _plan(
     return SourcePlan(name, kind, settings.tenant, mapping, transforms, "quarantine", keep_raw, settings)
 
 
-def _transform(config: Config, name: str, owner: str, compile_query: Callable[[str], Callable[..., bool]]) -> Transform:
+def _transform(
+    config: Config,
+    name: str,
+    owner: str,
+    compile_query: Callable[[str], Callable[..., bool]],
+    derive: Callable[[str], bytes] | None,
+) -> Transform:
     """One transform; whatever is wrong with it is a ConfigError with its line, or that of the ``owner`` that asks for it."""
     table = config.transforms.get(name)
     try:
-        return build_transform(name, table, config, compile_query)
+        return build_transform(name, table, config, compile_query, derive)
     except ConfigError as error:
         place = (
             error.place

@@ -15,6 +15,7 @@ from tallystick.event.stamp import add_flag
 from tallystick.plugin import Transform
 from tallystick.sources.part import Part
 from tallystick.sources.submission import Draft
+from tallystick.transforms.redact import Redact
 
 _FILTERED = Counter("tallystick_transform_filtered", "Events that a transform took away, by its name.", ["transform"])
 _FAILED = Counter(
@@ -40,7 +41,11 @@ def hold_to_contracts(draft: Draft, part: Part) -> None:
 def transform_part(draft: Draft, part: Part) -> None:
     """All transforms of the draft's source, in order, on ``part``."""
     for transform in draft.plan.transforms:
-        kept = transform.apply_batch(part.events, part.contents)
+        if isinstance(transform, Redact):
+            said = part.said if len(part.said) == len(part.events) else ()
+            kept = transform.apply_tenant(part.events, said, part.tenant.name)
+        else:
+            kept = transform.apply_batch(part.events, part.contents)
         if kept is not None:
             _take(draft, part, transform, kept)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tallystick.config.load import decode_table, place_of
 from tallystick.config.settings import Config, Settings
-from tallystick.errors import ConfigError
+from tallystick.errors import ConfigError, KeysMissingError
 from tallystick.plugin import Transform
 from tallystick.transforms.batch import CompileQuery
 from tallystick.transforms.filter import Filter, FilterSettings
@@ -37,8 +38,17 @@ TRANSFORMS: dict[str, type[Settings]] = {
 """The types of transforms, each with the settings of its table."""
 
 
-def build_transform(name: str, table: dict[str, Any] | None, config: Config, compile_query: CompileQuery) -> Transform:
-    """The transform that ``[transforms.<name>]`` describes; without a table only `secrets` is known. Raises ConfigError."""
+def build_transform(
+    name: str,
+    table: dict[str, Any] | None,
+    config: Config,
+    compile_query: CompileQuery,
+    derive: Callable[[str], bytes] | None = None,
+) -> Transform:
+    """The transform that ``[transforms.<name>]`` describes; without a table only `secrets` is known. Raises ConfigError.
+
+    ``derive`` is `KeyStore.derive`; without it the transform can be checked, but not make a keyed hash.
+    """
     if table is None:
         if name != SECRETS:
             raise ConfigError(f"there is no transform `{name}`", hint=f"Declare [transforms.{name}]")
@@ -52,7 +62,7 @@ def build_transform(name: str, table: dict[str, Any] | None, config: Config, com
     match settings:
         case RedactSettings():
             mappings = {one.name: (one.redact_allow, one.redact_keys) for one in mappings_of(config)}
-            return Redact(name, settings, mappings)
+            return Redact(name, settings, mappings, derive or _no_keys)
         case FilterSettings():
             return Filter(name, settings, compile_query)
         case SetSettings():
@@ -68,3 +78,7 @@ def build_transform(name: str, table: dict[str, Any] | None, config: Config, com
         case FunctionSettings():
             return Function(name, settings, config, compile_query)
     raise AssertionError(kind)
+
+
+def _no_keys(purpose: str) -> bytes:
+    raise KeysMissingError(f"no key store is open for {purpose}")

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from tallystick.config.settings import Config
 from tallystick.event import Actor, Change, Event, Ingest
-from tallystick.transforms import build_transform, redact
+from tallystick.transforms import build_transform
 from tallystick.transforms.redact import Redact
 
 
@@ -35,11 +32,6 @@ def redacted(metadata: str, **table: Any) -> tuple[str, list[tuple[str, str, str
     redactor(**table).apply_batch([one])
     done = [] if one.ingest is UNSET else [(r.path, r.rule, r.action) for r in one.ingest.redactions or ()]
     return bytes(one.metadata).decode(), done  # type: ignore[arg-type]
-
-
-def _texts_of(rule: str) -> st.SearchStrategy[bytes]:
-    """Texts of one fixed form."""
-    return st.from_regex(re.compile(redact._FORMS[rule].encode()))
 
 
 SECRET_KEYS = ["password", "PASSWORD", "db_password", "newPassword", "passwd", "client_secret", "clientSecret", "apiKey", "x-api-key",
@@ -67,16 +59,6 @@ def test_other_keys_keep_theirs(key: str) -> None:
 def test_a_batch_without_hits_is_not_opened() -> None:
     """Nothing to redact: the batch stays as it is, on one search."""
     assert redactor().apply_batch([event('{"share":{"role":"editor"},"count":0.10}'), event()]) is None
-
-
-@given(
-    st.from_regex(re.compile(rb"(?i)" + redact._WORDS.encode() + rb'\\*"\s*:'))
-    | st.sampled_from(sorted(redact._FORMS)).flatmap(_texts_of)
-)
-@settings(max_examples=100, deadline=None)
-def test_no_hit_is_without_one_of_the_literals(text: bytes) -> None:
-    """Short texts are searched for literals first: whatever the pattern finds contains one of them."""
-    assert any(literal in text.lower() for literal in redact._LITERALS)
 
 
 def test_only_the_way_to_the_secret_is_rewritten() -> None:
