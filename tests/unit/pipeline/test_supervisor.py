@@ -159,6 +159,7 @@ def test_workers_inherit_one_socket_and_stop_before_the_writer(tmp_path: Path, u
     ((_, intake),) = up.wait("intake")
     inode = next(path.readlink() for path in descriptors(workers["worker-1"]) if path.name == str(listener_of(workers["worker-1"])))
     assert inode not in [path.readlink() for path in descriptors(intake)]
+    up.wait("worker-2")  # it has said all that it says: two notes mean that it was started again
     os.kill(workers["worker-2"], signal.SIGKILL)
     assert [role for role, _ in up.wait(f"port-{port}", 3)][2] == "worker-2"
     up.wait("sealer")
