@@ -59,8 +59,10 @@ ALLOWED = {
     "revokeKey": "keys",
     "getLimits": " ".join(PERMISSIONS),
     "listQuarantine": "read operate",
+    "countQuarantine": "read operate",
     "getQuarantined": "read",
     "replayQuarantined": "operate",
+    "replayManyQuarantined": "operate",
     "listStatements": "read verify",
     "getStatus": "read operate",
     "tailEvents": "read",
@@ -81,6 +83,7 @@ BODIES: dict[str, Any] = {
     "postCollectorRaw": "x",
     "postCollectorAck": {"acks": [0]},
 }
+QUERIES = {"replayManyQuarantined": {"source": "nobody"}}
 OWN_FORM = frozenset(
     {"exportLogs", "exportAudit", "postKubernetesAudit", "postCollectorEvent", "postCollectorRaw", "postCollectorAck"}
 )
@@ -112,7 +115,7 @@ class Site:
         name = operation["operationId"]
         url = re.sub(r"{(\w+)}", lambda match: names[match[1] if match[1] != "name" or "/log/" not in path else "tile"], path)
         headers = {"Authorization": f"Bearer {secret}"} if secret else {"Authorization": ""}
-        options: dict[str, Any] = {"params": query, "headers": headers}
+        options: dict[str, Any] = {"params": {**QUERIES.get(name, {}), **query}, "headers": headers}
         if name in ("postEvents", "postSource"):
             options |= {"content": event_text(), "headers": {**headers, "Content-Type": "application/x-ndjson"}}
         elif name in BODIES:

@@ -35,12 +35,18 @@ def kill_while_reading(server: Server, ledger: Ledger, publish: Callable[[list[b
             server.kill()
             server.start(wait=False)
             server.wait_ready()
+    wait_for(lambda: _stored(server) >= BATCHES * BATCH, "the source to read all", timeout_s=90)
     ledger.judge(server)
 
 
 def _taken(server: Server, source: str) -> int:
     row = server.status()["sources"][source]
     return int(row["accepted"]) + int(row["duplicates"])
+
+
+def _stored(server: Server) -> int:
+    """Events in the log, whatever life of the server took them; a repeat is stored once."""
+    return sum(int(row["accepted"]) for name, row in server.status()["tenants"].items() if not name.startswith("_"))
 
 
 def exported(server: Server, query: str = "NOT action:tallystick.*") -> list[dict[str, object]]:
