@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Callable
 
-from support.secrets import SECRETS, placements
+from support.planted import SECRETS, placements
 from support.server import Server
 from tallystick.journal.frame import FrameType
 from tallystick.journal.reader import JournalReader

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, Raw
 
-from support.secrets import SECRETS, A
+from support.planted import SECRETS, A
 from tallystick.event import Actor, Event
 from tallystick.privacy.detectors import scanner
 from tallystick.transforms.redact import Redact, RedactSettings
