@@ -1,15 +1,12 @@
 """Configuration: every setting declared once (`settings`), values with units (`units`), one reader (`load`)."""
 
 from tallystick.config.load import load_config
+from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
 from tallystick.config.settings import (
     ArchiveSettings,
     BatchSettings,
-    CaseSettings,
-    CatalogSettings,
-    CompletenessSettings,
     Config,
     ConsoleSettings,
-    ContractSettings,
     DataSettings,
     DeliverySettings,
     DestinationSettings,

@@ -23,7 +23,7 @@ from prometheus_client import Counter
 
 from tallystick.config import Config
 from tallystick.config.load import decode_table, place_of
-from tallystick.config.settings import ContractSettings
+from tallystick.config.promises import ContractSettings
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event
 
