@@ -23,6 +23,16 @@ from tallystick.event import Event
 from tallystick.event.times import ParsedTime
 
 
+class BatchFacts(NamedTuple):
+    """What is known of a batch of events as a whole: whose they are, and the events as JSON, where that is at hand of all."""
+
+    tenant: str = ""
+    said: Sequence[bytes] = ()
+
+
+NOTHING_KNOWN = BatchFacts()
+
+
 class Transform(Protocol):
     """Built once from its settings; ``apply`` is called for each event and does no IO."""
 
@@ -31,10 +41,12 @@ class Transform(Protocol):
     def apply(self, event: Event) -> list[Event]:
         """The events that go on; an empty list counts the event as filtered by ``name``. Raises EventInvalidError."""
 
-    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event | EventInvalidError]] | None:
+    def apply_batch(
+        self, events: Sequence[Event], contents: Sequence[bytes], about: BatchFacts = NOTHING_KNOWN
+    ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """The same for a batch: what goes on, each with its position; None leaves all as they are (`transforms.batch`).
 
-        An error in the place of an event: its record goes to the quarantine, or is refused where the sender asked for that.
+        ``contents`` are the records as sent, compacted. An error in the place of an event: its record goes to the quarantine, or is refused where the sender asked for that.
         """
 
 

@@ -22,7 +22,7 @@ from tallystick.event.codec import EventReader, Limits
 from tallystick.journal.dedupe import Digester
 from tallystick.journal.entries import Appender, TenantBatch
 from tallystick.journal.tenants import Tenant, TenantRegistry
-from tallystick.plugin import Record, Transform
+from tallystick.plugin import NOTHING_KNOWN, BatchFacts, Record, Transform
 from tallystick.query.evaluate import Matcher, compile_query
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.kind import load_kind
@@ -67,10 +67,12 @@ class Watched:
         """As the transform."""
         return self._transform.apply(event)
 
-    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event | EventInvalidError]] | None:
+    def apply_batch(
+        self, events: Sequence[Event], contents: Sequence[bytes], about: BatchFacts = NOTHING_KNOWN
+    ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """As the transform."""
         before = list(map(msgspec.json.encode, events))
-        kept = self._transform.apply_batch(events, contents)
+        kept = self._transform.apply_batch(events, contents, about)
         if kept is not None:
             going = [(place, msgspec.json.encode(made)) for place, made in kept if isinstance(made, Event)]
             self.has_changed |= any(text != before[place] for place, text in going)

@@ -12,10 +12,9 @@ from prometheus_client import Counter
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
 from tallystick.event.stamp import add_flag
-from tallystick.plugin import Transform
+from tallystick.plugin import BatchFacts, Transform
 from tallystick.sources.part import Part
 from tallystick.sources.submission import Draft
-from tallystick.transforms.redact import Redact
 
 _FILTERED = Counter("tallystick_transform_filtered", "Events that a transform took away, by its name.", ["transform"])
 _FAILED = Counter(
@@ -41,11 +40,7 @@ def hold_to_contracts(draft: Draft, part: Part) -> None:
 def transform_part(draft: Draft, part: Part) -> None:
     """All transforms of the draft's source, in order, on ``part``."""
     for transform in draft.plan.transforms:
-        if isinstance(transform, Redact):
-            said = part.said if len(part.said) == len(part.events) else ()
-            kept = transform.apply_tenant(part.events, said, part.tenant.name)
-        else:
-            kept = transform.apply_batch(part.events, part.contents)
+        kept = transform.apply_batch(part.events, part.contents, BatchFacts(part.tenant.name, part.said))
         if kept is not None:
             _take(draft, part, transform, kept)
 

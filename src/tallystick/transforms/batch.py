@@ -9,6 +9,7 @@ import msgspec
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
+from tallystick.plugin import NOTHING_KNOWN, BatchFacts
 
 Predicate = Callable[[Mapping[str, Any]], bool]
 CompileQuery = Callable[[str], Predicate]
@@ -38,7 +39,7 @@ class EachEvent:
         raise NotImplementedError
 
     def apply_batch(
-        self, events: Sequence[Event], contents: Sequence[bytes] = ()
+        self, events: Sequence[Event], contents: Sequence[bytes] = (), about: BatchFacts = NOTHING_KNOWN
     ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """What goes on, each with the position it came from; None when the batch stays as it is.
 

@@ -16,6 +16,7 @@ from tallystick.config.load import place_of
 from tallystick.config.settings import Config
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event
+from tallystick.plugin import NOTHING_KNOWN, BatchFacts
 from tallystick.transforms.batch import CompileQuery, plain
 from tallystick.transforms.shape import ChosenSettings
 
@@ -43,7 +44,9 @@ class Sample:
         """The event, or nothing; by its id."""
         return [event] if self._goes_on(event, b"") else []
 
-    def apply_batch(self, events: Sequence[Event], contents: Sequence[bytes]) -> list[tuple[int, Event | EventInvalidError]] | None:
+    def apply_batch(
+        self, events: Sequence[Event], contents: Sequence[bytes], about: BatchFacts = NOTHING_KNOWN
+    ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """Those that go on; None when all do."""
         pairs = enumerate(zip(events, contents, strict=True))
         found: list[tuple[int, Event | EventInvalidError]] = [

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Raw
 from tallystick.config.settings import Config
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event
+from tallystick.plugin import NOTHING_KNOWN, BatchFacts
 from tallystick.transforms.batch import ChosenEvents, CompileQuery
 from tallystick.transforms.paths import FAILED, FREE_ROOTS
 from tallystick.transforms.shape import ChosenSettings, compile_path
@@ -54,7 +55,7 @@ class Split(ChosenEvents):
         return self._path.may_be_in(events)
 
     def apply_batch(
-        self, events: Sequence[Event], contents: Sequence[bytes] = ()
+        self, events: Sequence[Event], contents: Sequence[bytes] = (), about: BatchFacts = NOTHING_KNOWN
     ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """As `EachEvent`; a batch does not become more events than one request may have."""
         if not self.may_apply(events):

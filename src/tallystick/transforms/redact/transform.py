@@ -26,6 +26,7 @@ from msgspec import UNSET
 
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event, Ingest, Redaction
+from tallystick.plugin import NOTHING_KNOWN, BatchFacts
 from tallystick.privacy.detectors import ESCAPES, KEY_WORDS, PERSONAL_RULES, SECRET_RULES, Hit, Scanner, without_escapes
 from tallystick.privacy.detectors.secrets import WORD_LITERALS
 from tallystick.transforms.redact.actions import Derive, Replacer, tenant_key
@@ -79,23 +80,17 @@ class Redact:
         return [event]
 
     def apply_batch(
-        self, events: Sequence[Event], contents: Sequence[bytes] = ()
+        self, events: Sequence[Event], contents: Sequence[bytes] = (), about: BatchFacts = NOTHING_KNOWN
     ) -> list[tuple[int, Event | EventInvalidError]] | None:
-        """See `plugin.Transform`; for events of no known tenant."""
-        return self.apply_tenant(events)
-
-    def apply_tenant(
-        self, events: Sequence[Event], said: Sequence[bytes] = (), tenant: str = ""
-    ) -> list[tuple[int, Event | EventInvalidError]] | None:
-        """The same for a batch of ``tenant``, whose key makes the hashes. ``said`` are the events as JSON; empty where not at hand."""
-        texts = said if len(said) == len(events) else [encode(event) for event in events]
+        """See `plugin.Transform`; the key of the tenant makes the hashes."""
+        texts = about.said if len(about.said) == len(events) else [encode(event) for event in events]
         if self._literals is not None and sum(map(len, texts)) <= _SHORT_TEXT:
             # A search gives up the interpreter lock; getting it back from a busy commit thread costs more than looking for the
             # few literals without which the search cannot succeed.
             lowered = b"\n".join(texts).lower()
             if not any(literal in lowered for literal in self._literals):
                 return None
-        changed = [place for place, hits in self._find(texts).items() if self._redact(events[place], hits, tenant)]
+        changed = [place for place, hits in self._find(texts).items() if self._redact(events[place], hits, about.tenant)]
         return [(place, event) for place, event in enumerate(events)] if changed else None
 
     def _find(self, texts: Sequence[bytes]) -> dict[int, _Searched]:

@@ -12,6 +12,7 @@ from msgspec import UNSET, Raw
 
 from support.planted import SECRETS, A
 from tallystick.event import Actor, Event
+from tallystick.plugin import BatchFacts
 from tallystick.privacy.detectors import scanner
 from tallystick.transforms.redact import Redact, RedactSettings
 
@@ -30,7 +31,7 @@ def event(**members: Any) -> Event:
 
 
 def line(made: Event, tenant: str = "acme", **settings: Any) -> str:
-    redactor(**settings).apply_tenant([made], (), tenant)
+    redactor(**settings).apply_batch([made], (), BatchFacts(tenant))
     return msgspec.json.encode(made).decode()
 
 
@@ -48,7 +49,7 @@ def test_a_planted_secret_is_in_no_line(kind: str, uses_hyperscan: bool) -> None
         event(metadata={"url": f"https://api.example.com/x?access_token={secret}&y=1"}),
         event(metadata={"said": f"Authorization: Basic {basic}"}),
     ]
-    redactor(uses_hyperscan).apply_tenant(planted, (), "acme")
+    redactor(uses_hyperscan).apply_batch(planted, (), BatchFacts("acme"))
     for one in planted:
         text = msgspec.json.encode(one).decode()
         assert secret not in text
@@ -67,7 +68,7 @@ def test_what_investigators_need_survives(uses_hyperscan: bool) -> None:
         "requestID": "fe4784a8-b3b8-4dac-a763-0476f4bef6e3",
         "arn": "arn:aws:iam::123456789012:user/ann",
     }
-    assert redactor(uses_hyperscan).apply_tenant([event(metadata=kept)], (), "acme") is None
+    assert redactor(uses_hyperscan).apply_batch([event(metadata=kept)], (), BatchFacts("acme")) is None
 
 
 def test_escapes_hide_nothing() -> None:
@@ -88,9 +89,9 @@ def test_personal_data_goes_where_asked(uses_hyperscan: bool) -> None:
         "call": "+4915112345678",
         "user_id": "bob@example.com",
     }
-    assert redactor(uses_hyperscan).apply_tenant([event(metadata=members)], (), "acme") is None
+    assert redactor(uses_hyperscan).apply_batch([event(metadata=members)], (), BatchFacts("acme")) is None
     made = event(metadata=members)
-    redactor(uses_hyperscan, personal=True).apply_tenant([made], (), "acme")
+    redactor(uses_hyperscan, personal=True).apply_batch([made], (), BatchFacts("acme"))
     found = json.loads(bytes(made.metadata))  # type: ignore[arg-type]
     assert found.pop("user_id") == "bob@example.com"
     assert {value.split(":")[0] for value in found.values()} == {"[REDACTED"}
