@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,14 @@ Note = Callable[[str, int, str], None]
 GRACE_S = 10.0
 
 
-def run_second(fault_server: MakeServer, **environment: str) -> Ledger:
+def run_second(fault_server: MakeServer, *, unlocked: bool = False, **environment: str) -> Ledger:
+    """A second one is started while the first runs; ``unlocked``: after somebody deleted the lock files."""
     ledger = Ledger()
     target = fault_server(environment=environment).start(wait=False)
     wait_intake(target)
     with Load(target, ledger):
+        if unlocked:
+            shutil.rmtree(target.data / "locks")
         log = (target.directory / "second.log").open("wb")
         command = [sys.executable, "-c", "from tallystick.cli.main import run; run()", "up", "--config", str(target.config)]
         second = subprocess.Popen(command, stdout=log, stderr=log, env=target.full_environment(), cwd=target.directory)
@@ -51,6 +55,14 @@ def test_two_instances(fault_server: MakeServer, note: Note) -> None:
     """A second `up` on the same directory ends with 3 and disturbs nothing; after kill -9 the lock holds nobody up."""
     run_second(fault_server)
     note("second instance on the same directory; stale lock after kill -9", 1, "exit 3; the first goes on; restart at once")
+
+
+@pytest.mark.slow_fault
+@pytest.mark.timeout(600)
+def test_two_instances_without_lock_files(fault_server: MakeServer, note: Note) -> None:
+    """With the lock files deleted under the first, the second still ends with 3: the data directory itself is locked."""
+    run_second(fault_server, unlocked=True)
+    note("second instance after `rm -r locks` under the first", 1, "exit 3; the first goes on; restart at once")
 
 
 @pytest.mark.slow_fault
@@ -182,7 +194,19 @@ def _free_memory(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-LIMITS = {"descriptors": (_limit_files, _free_files), "memory": (_limit_memory, _free_memory)}
+def _limit_file_size(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (256 << 10, resource.RLIM_INFINITY))  # a quarter of a segment: EFBIG
+
+
+def _free_file_size(pid: int) -> None:
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+LIMITS = {
+    "descriptors": (_limit_files, _free_files),
+    "memory": (_limit_memory, _free_memory),
+    "file size": (_limit_file_size, _free_file_size),
+}
 
 
 @pytest.mark.slow_fault

@@ -80,7 +80,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Start everything and stay until a signal or a final failure. Returns the exit code. Raises LockedError."""
-        lock = RoleLock(self.installation.data_dir, "supervisor")
+        lock = RoleLock(self.installation.data_dir, "supervisor", whole=True)
         lock.acquire()
         _raise_file_limit()
         try:

@@ -93,6 +93,20 @@ def test_a_deleted_lock_file_lets_no_second_one_in_by_name(tmp_path: Path, monke
         RoleLock(tmp_path, "writer").acquire()
 
 
+def test_whoever_starts_the_roles_locks_the_directory_too(tmp_path: Path) -> None:
+    """With its lock file deleted meanwhile, a second one still finds the first; released, all is free."""
+    first = RoleLock(tmp_path, "supervisor", whole=True)
+    first.acquire()
+    first.path.unlink()
+    with pytest.raises(LockedError) as refused:
+        RoleLock(tmp_path, "supervisor", whole=True).acquire()
+    assert refused.value.place == str(tmp_path)
+    first.release()
+    second = RoleLock(tmp_path, "supervisor", whole=True)
+    assert second.acquire() == 1
+    second.release()
+
+
 def test_a_lock_that_cannot_be_written_is_let_go(tmp_path: Path) -> None:
     """The epoch must be durable first; when it cannot be, the role is free for another try."""
 
