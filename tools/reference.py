@@ -39,6 +39,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
         TlsSettings,
     )
     from tallystick.destinations import DESTINATIONS, load_destination
+    from tallystick.destinations.encodings import EncodingSettings
     from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kafka import SaslSettings
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
@@ -75,6 +76,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[[tests]]"] = CaseSettings
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings
+    found["[destinations.NAME], every type with an encoding"] = EncodingSettings
     for kind in sorted(DESTINATIONS):
         found[f'[destinations.NAME] with type = "{kind}"'] = load_destination(kind).settings
     return found

@@ -9,6 +9,7 @@ from typing import cast
 
 from tallystick.config import Config, DestinationSettings
 from tallystick.config.load import decode_table, place_of
+from tallystick.destinations.encodings import EncodingSettings
 from tallystick.errors import ConfigError, QueryError
 from tallystick.plugin import Destination
 from tallystick.query.evaluate import compile_query
@@ -49,6 +50,7 @@ def read_settings(config: Config) -> dict[str, tuple[type[Destination], Destinat
             raise ConfigError(f"destinations.{name}: {error.message}", place=place, hint=error.hint) from error
         settings = decode_table(config, "destinations", name, table, kind.settings)
         _check_where(config, name, settings)
+        _check_encoding(config, name, settings)
         try:
             root_paths(settings, config.base_dir).check()
         except ConfigError as error:
@@ -68,6 +70,15 @@ def _check_where(config: Config, name: str, settings: DestinationSettings) -> No
     except QueryError as error:
         place = place_of(config, f"destinations.{name}.where")
         raise ConfigError(f"destinations.{name}.where: {error.message}", place=place, hint=error.hint) from error
+
+
+def _check_encoding(config: Config, name: str, settings: DestinationSettings) -> None:
+    if isinstance(settings, EncodingSettings):
+        try:
+            settings.check_encoding()
+        except ConfigError as error:
+            place = place_of(config, f"destinations.{name}.encoding")
+            raise ConfigError(f"destinations.{name}.encoding: {error.message}", place=place, hint=error.hint) from error
 
 
 def build_destinations(config: Config) -> dict[str, tuple[Destination, DestinationSettings]]:

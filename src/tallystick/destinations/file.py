@@ -29,13 +29,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from tallystick.config import DestinationSettings
-from tallystick.destinations.encodings import make_encoder
+from tallystick.destinations.encodings import EncodingSettings
 from tallystick.durable import append_all, make_dir, sync_data, sync_dir, sync_file, truncate, write_all
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
@@ -44,11 +44,10 @@ _PARKING = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR,
 _BLOCK = 1 << 20
 
 
-class FileSettings(DestinationSettings, frozen=True, kw_only=True):
+class FileSettings(EncodingSettings, frozen=True, kw_only=True):
     """`type = "file"`"""
 
     path: Annotated[str, Meta(description="The file; relative to the configuration file. Its directory must exist or be makeable.")]
-    encoding: Annotated[Literal["json"], Meta(description="Form of the events.")] = "json"
 
     def rooted(self, base_dir: Path) -> FileSettings:
         return msgspec.structs.replace(self, path=str(base_dir / self.path))
@@ -63,7 +62,7 @@ class _Mark:
 
 
 class FileDestination:
-    """JSON lines in one local file."""
+    """Lines in one local file."""
 
     settings: ClassVar[type[DestinationSettings]] = FileSettings
     guarantee: ClassVar[str] = "exactly once"
@@ -79,7 +78,7 @@ class FileDestination:
 
     def __init__(self, name: str, settings: FileSettings) -> None:
         self.name = name
-        self.encoder = make_encoder(settings.encoding)
+        self.encoder = settings.make_encoder()
         self._path = Path(settings.path)
         self._named_inode = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"file-{name}")
@@ -208,7 +207,7 @@ def _read(fd: int, offset: int, length: int) -> bytes:
 def _find_beginning(fd: int, size: int, body: bytes) -> int:
     """Where the cut begins in a file that has no settled bytes of ours: where an earlier attempt began, else at the end.
 
-    Each line carries 8 random bytes of its own (``ingest.salt``), so a beginning of the cut is recognised by its first line,
+    Each line names its tenant and the event's id, whatever its encoding, so a beginning of the cut is recognised by its first line,
     wherever it stands: later cuts of the same round may have been written behind it before a crash. When that first
     line itself is torn, it is the file's unfinished last line.
     """

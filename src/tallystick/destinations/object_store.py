@@ -40,7 +40,7 @@ from obstore.store import LocalStore
 
 from tallystick.archive.store import open_remote
 from tallystick.config import DestinationSettings, Duration
-from tallystick.destinations.encodings import make_encoder
+from tallystick.destinations.encodings import EncodingSettings
 from tallystick.durable import make_dir, publish_new, sync_dir
 from tallystick.errors import ConfigError
 from tallystick.evidence.entry import event_hashes
@@ -52,11 +52,10 @@ _PARKING = (PermissionDeniedError, UnauthenticatedError, NotFoundError, Permissi
 _SCHEMES = ("s3://", "gs://", "az://")
 
 
-class ObjectStoreSettings(DestinationSettings, frozen=True, kw_only=True):
+class ObjectStoreSettings(EncodingSettings, frozen=True, kw_only=True):
     """`type = "object_store"`"""
 
     url: Annotated[str, Meta(description="A directory, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.")]
-    encoding: Annotated[Literal["json"], Meta(description="Form of the events.")] = "json"
     compression: Annotated[Literal["none", "zstd", "gzip"], Meta(description="Framing of each object.")] = "zstd"
     timeout: Annotated[Duration, Meta(description="Longest time for one request.")] = field(default_factory=lambda: Duration("30s"))
     options: Annotated[
@@ -96,7 +95,7 @@ class ObjectStoreDestination:
 
     def __init__(self, name: str, settings: ObjectStoreSettings) -> None:
         self.name = name
-        self.encoder = make_encoder(settings.encoding, settings.compression)
+        self.encoder = settings.make_encoder(settings.compression)
         self.effective_guarantee = self.guarantee
         self._store = open_store(settings)
         self._directory = None if settings.url.startswith(_SCHEMES) else Path(settings.url)

@@ -5,8 +5,8 @@
     webhook-signature   v1,<base64 HMAC-SHA256(secret, "<id>.<timestamp>.<body>")>   two of them while a secret is exchanged
     tallystick-log, tallystick-range, tallystick-checkpoint     which part of which log, and the signed note (base64)
 
-The body is ``{"events":[…],"range":{"log","first_index","last_index"}}`` with the canonical lines as they are. A receiver that
-keeps the ids it has seen gets each event once.
+The body is ``{"events":[…],"range":{"log","first_index","last_index"}}`` with the canonical lines as they are, or
+each event in the encoding that the settings name. A receiver that keeps the ids it has seen gets each event once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import msgspec
 from msgspec import Meta, field
 
 from tallystick.config import DestinationSettings, Duration
-from tallystick.destinations.encodings import make_encoder
+from tallystick.destinations.encodings import EncodingSettings
+from tallystick.destinations.encodings.registry import Shape
 from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.http.outbound import ForbiddenAddressError, OutboundClient, Reply, check_url, trust_context
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
@@ -33,8 +34,10 @@ from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 SECRET_MIN = 16
 
 
-class WebhookSettings(DestinationSettings, frozen=True, kw_only=True):
+class WebhookSettings(EncodingSettings, frozen=True, kw_only=True):
     """`type = "webhook"`"""
+
+    carries: ClassVar[tuple[Shape, ...]] = ("json",)
 
     url: Annotated[str, Meta(description="Where to POST: https, or http with `allow_private` or `insecure`.")]
     secret: Annotated[str, Meta(description="Signing secret, `whsec_…` (base64) or raw text of at least 16 bytes.")]
@@ -96,7 +99,7 @@ class WebhookDestination:
 
     def __init__(self, name: str, settings: WebhookSettings) -> None:
         self.name = name
-        self.encoder = make_encoder("json_envelope")
+        self.encoder = settings.make_encoder(framing="envelope")
         self._url = check_url(settings.url, allow_http=settings.allow_private or settings.insecure)
         self._secrets = settings.keys()
         self._client = OutboundClient(

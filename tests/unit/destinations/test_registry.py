@@ -34,6 +34,7 @@ def test_relative_paths_start_at_the_configuration_file(tmp_path: Path) -> None:
         ('[destinations.x]\ntype = "file"\npath = "y"\ncolour = "red"', "unknown key `colour`"),
         ('[destinations.x]\ntype = "file"\npath = "y"\nwhere = "action:"', r"destinations\.x\.where"),
         ('[destinations.x]\ntype = "file"\npath = "y"\nbatch = { max_events = 0 }', r"destinations\.x\.batch"),
+        ('[destinations.x]\ntype = "file"\npath = "y"\nencoding = "xml"', r"destinations\.x\.encoding: unknown encoding 'xml'"),
         ('[destinations.x]\ntype = "webhook"\nurl = "https://example.com"', "secret"),
         (
             '[destinations.x]\ntype = "webhook"\nurl = "https://example.com"\nsecret = "long enough a secret"\nca = "none.pem"',

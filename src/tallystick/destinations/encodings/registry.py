@@ -1,0 +1,67 @@
+"""The encodings by name, each loaded when a destination asks for it.
+
+A destination says which shapes it can carry (`EncodingSettings.carries`), an encoding which it has:
+
+    json     a record is one JSON object: goes into lines, JSON envelopes, JSON columns, messages
+    text     a record is one line of text that is no JSON: goes into lines and messages
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from tallystick.destinations.encodings.framing import Compressed, Envelope, EventEncoding, Lines
+from tallystick.errors import ConfigError
+from tallystick.plugin import Encoder
+
+Shape = Literal["json", "text"]
+Framing = Literal["lines", "envelope"]
+Compression = Literal["none", "zstd", "gzip"]
+Options = Mapping[str, str]
+"""What a destination's settings say beside the name: ``ocsf_version``."""
+
+_HERE = "tallystick.destinations.encodings"
+
+
+@dataclass(frozen=True, slots=True)
+class EncodingKind:
+    """Where an encoding is (``module:factory``, called with the options), and the shape of its records."""
+
+    factory: str
+    shape: Shape
+
+    def make(self, options: Options) -> EventEncoding:
+        """The encoding itself."""
+        module, name = self.factory.split(":")
+        factory = cast("Callable[[Options], EventEncoding]", getattr(importlib.import_module(f"{_HERE}.{module}"), name))
+        return factory(options)
+
+
+ENCODINGS: dict[str, EncodingKind] = {
+    "json": EncodingKind("json:make", "json"),
+}
+
+
+def find_encoding(name: str, carries: Collection[Shape] = ("json", "text")) -> EncodingKind:
+    """The encoding of that name. Raises ConfigError for one that is unknown, or of a shape that cannot be carried."""
+    fitting = [known for known, kind in ENCODINGS.items() if kind.shape in carries]
+    if name not in ENCODINGS:
+        raise ConfigError(f"unknown encoding {name!r}", hint=f"Known here are {', '.join(sorted(fitting))}")
+    if name not in fitting:
+        raise ConfigError(
+            f"this type of destination cannot carry the encoding {name!r}",
+            hint=f"It carries {', '.join(sorted(fitting))} (docs/encodings.md)",
+        )
+    return ENCODINGS[name]
+
+
+def make_encoder(
+    encoding: str, compression: Compression = "none", *, framing: Framing = "lines", options: Options | None = None
+) -> Encoder:
+    """The encoder of that name in that framing. Raises ConfigError for an unknown name."""
+    events = find_encoding(encoding).make(options or {})
+    inner: Encoder = Lines(events) if framing == "lines" else Envelope(events)
+    return inner if compression == "none" else Compressed(inner, compression)
