@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import UNSET
 
@@ -40,11 +41,19 @@ from tallystick.transforms.redact.walk import KEY_RULE, PERSONAL, Armed, Walk, e
 _SHORT_TEXT = 2_048
 _KEY_HINT, _CHANGE_HINT, _ESCAPE_HINT, _PATH_HINT = range(4)
 _FIRST_RULE = 4
+_NO_NAMES = frozenset[str]()
 _NEVER = r"\x00\x00"  # no JSON text has this byte
 
 
 _Searched = list[tuple[bytes, list[Hit]]]
 """An event as JSON with its hits; once more, with its own hits, when it had to be searched without escapes."""
+
+
+class _Search(NamedTuple):
+    """``literals``: every match of the scanner contains one of these, in lower case; None when that cannot be said."""
+
+    scanner: Scanner
+    literals: tuple[bytes, ...] | None
 
 
 class Redact:
@@ -67,12 +76,9 @@ class Redact:
         self._keys = {mapping: self._key_rules(*both) for mapping, both in mappings.items()}
         self._other_keys = self._key_rules((), ())
         self._tenant_keys: dict[str, bytes] = {}
-        names = sorted({key for _, keys in mappings.values() for key in keys if settings.secrets} | {*settings.keys})
-        paths = self._paths.names() if self._paths is not None else set()
-        self._scanner = Scanner(
-            [*self._name_hints(names, paths), *(one.rule.hint for one in self._rules)], uses_hyperscan=uses_hyperscan
-        )
-        self._literals = self._all_literals(names, paths)
+        self._names = {mapping: frozenset(keys) for mapping, (_, keys) in mappings.items() if keys and settings.secrets}
+        self._uses_hyperscan = uses_hyperscan
+        self._searches: dict[frozenset[str], _Search] = {}
 
     def apply(self, event: Event) -> list[Event]:
         """The event without what is redacted, for one of no known tenant."""
@@ -84,25 +90,35 @@ class Redact:
     ) -> list[tuple[int, Event | EventInvalidError]] | None:
         """See `plugin.Transform`; the key of the tenant makes the hashes."""
         texts = about.said if len(about.said) == len(events) else [encode(event) for event in events]
-        if self._literals is not None and sum(map(len, texts)) <= _SHORT_TEXT:
+        scanner, literals = self._search(self._names_for(events))
+        if literals is not None and sum(map(len, texts)) <= _SHORT_TEXT:
             # A search gives up the interpreter lock; getting it back from a busy commit thread costs more than looking for the
             # few literals without which the search cannot succeed.
             lowered = b"\n".join(texts).lower()
-            if not any(literal in lowered for literal in self._literals):
+            if not any(literal in lowered for literal in literals):
                 return None
-        changed = [place for place, hits in self._find(texts).items() if self._redact(events[place], hits, about.tenant)]
+        found = _find(scanner, texts)
+        changed = [place for place, hits in found.items() if self._redact(events[place], hits, about.tenant)]
         return [(place, event) for place, event in enumerate(events)] if changed else None
 
-    def _find(self, texts: Sequence[bytes]) -> dict[int, _Searched]:
-        """What was found, by the place of the event."""
-        found = {place: [(texts[place], hits)] for place, hits in self._scanner.scan(texts).items()}
-        places = [place for place, ((_, hits),) in found.items() if any(hint == _ESCAPE_HINT for hint, _ in hits)]
-        if places:
-            # A letter may be written as an escape, which no other hint takes into account.
-            plain = [without_escapes(texts[place]) for place in places]
-            for number, hits in self._scanner.scan(plain).items():
-                found[places[number]].append((plain[number], hits))
-        return found
+    def _names_for(self, events: Sequence[Event]) -> frozenset[str]:
+        """The names that the mappings of these events call secret."""
+        mappings = {event.ingest.mapping for event in events if event.ingest is not UNSET}
+        if self._names.keys().isdisjoint(mappings):
+            return _NO_NAMES
+        return _NO_NAMES.union(*(self._names.get(mapping or "", _NO_NAMES) for mapping in mappings))
+
+    def _search(self, names: frozenset[str]) -> _Search:
+        """The search for events whose mappings call these names secret. One for all names of all mappings would find, in the events
+        of one product, what is a secret in those of another: a hit for each event, and each is judged in Python."""
+        search = self._searches.get(names)
+        if search is None:
+            asked = sorted(names | {*self._settings.keys})
+            paths = self._paths.names() if self._paths is not None else set()
+            hints = [*self._name_hints(asked, paths), *(one.rule.hint for one in self._rules)]
+            search = _Search(Scanner(hints, uses_hyperscan=self._uses_hyperscan), self._all_literals(asked, paths))
+            self._searches[names] = search
+        return search
 
     def _redact(self, event: Event, searched: _Searched, tenant: str) -> bool:
         """Whether anything was redacted."""
@@ -182,6 +198,18 @@ class Redact:
         if tenant not in self._tenant_keys:
             self._tenant_keys[tenant] = tenant_key(self._derive, tenant)
         return self._tenant_keys[tenant]
+
+
+def _find(scanner: Scanner, texts: Sequence[bytes]) -> dict[int, _Searched]:
+    """What was found, by the place of the event."""
+    found = {place: [(texts[place], hits)] for place, hits in scanner.scan(texts).items()}
+    places = [place for place, ((_, hits),) in found.items() if any(hint == _ESCAPE_HINT for hint, _ in hits)]
+    if places:
+        # A letter may be written as an escape, which no other hint takes into account.
+        plain = [without_escapes(texts[place]) for place in places]
+        for number, hits in scanner.scan(plain).items():
+            found[places[number]].append((plain[number], hits))
+    return found
 
 
 def _armed(settings: RedactSettings) -> list[Armed]:

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
 from tallystick.config.settings import Config
@@ -18,6 +20,9 @@ def redactor(**table: Any) -> Redact:
     made = build_transform("secrets", {"type": "redact", **table} if table else None, Config(), lambda text: lambda line: True)
     assert isinstance(made, Redact)
     return made
+
+
+REDACTOR = redactor()
 
 
 def event(metadata: str | None = None, **more: Any) -> Event:
@@ -177,6 +182,19 @@ def test_mappings_say_what_is_no_secret_there() -> None:
         one = event('{"hashed_token":"abc"}', ingest=Ingest(mapping=mapping))
         redactor().apply_batch([one])
         assert json.loads(bytes(one.metadata))["hashed_token"] == expected  # type: ignore[arg-type]
+
+
+@settings(deadline=None)  # a search is compiled when it is first needed
+@given(st.lists(st.sampled_from([UNSET, "generic", "salesforce", "kubernetes_audit", "vault"]), min_size=1, max_size=5))
+def test_a_name_is_a_secret_for_events_of_the_mapping_that_says_so(mappings: list[Any]) -> None:
+    """In one batch each event is redacted as it is alone: by the names of its own mapping, whatever the others' call secret."""
+    text = '{"session_id":"1","data":{"a":"2"},"wrap_info":"3","token":"4"}'
+    secrets = {"salesforce": "session_id", "kubernetes_audit": "data", "vault": "wrap_info"}
+    batch = [event(text, ingest=UNSET if mapping is UNSET else Ingest(mapping=mapping)) for mapping in mappings]
+    REDACTOR.apply_batch(batch)
+    for one, mapping in zip(batch, mappings, strict=True):
+        left = {name: value for name, value in json.loads(bytes(one.metadata)).items() if "REDACTED" not in str(value)}  # type: ignore[arg-type]
+        assert {"session_id", "data", "wrap_info", "token"} - left.keys() == {"token", secrets.get(mapping, "token")}
 
 
 def test_redacting_twice_changes_nothing() -> None:
