@@ -40,6 +40,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     )
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.destinations.encodings import EncodingSettings
+    from tallystick.destinations.over_http import HttpSettings
     from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kafka import SaslSettings
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
@@ -75,6 +76,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found['[transforms.NAME] with type = "redact", one of paths = [{…}]'] = PathRule
     found["[[tests]]"] = CaseSettings
     found["[destinations.NAME], every type"] = DestinationSettings
+    found["[destinations.NAME], every type over HTTP"] = HttpSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings
     found["[destinations.NAME], every type with an encoding"] = EncodingSettings
     for kind in sorted(DESTINATIONS):

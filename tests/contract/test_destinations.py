@@ -17,7 +17,7 @@ from tallystick.delivery.cut import BatchLimits
 from tallystick.plugin import AnswerKind
 from tallystick.privacy.keys import KeyStore
 
-KINDS = ["memory", "file", "directory", "s3", "webhook"]
+KINDS = ["memory", "file", "directory", "s3", "webhook", "opensearch"]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,9 @@ def receiver(stack: ExitStack) -> Callable[[], WebhookReceiver]:
 @pytest.fixture(params=KINDS)
 def harness(
     request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[], S3Server], receiver: Callable[[], WebhookReceiver]
-) -> Harness:
-    return make_harness(request.param, tmp_path, s3, receiver)
+) -> Iterator[Harness]:
+    with ExitStack() as own:
+        yield make_harness(request.param, tmp_path, own, s3, receiver)
 
 
 @pytest.fixture

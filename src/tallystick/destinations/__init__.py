@@ -17,6 +17,7 @@ from tallystick.query.evaluate import compile_query
 DESTINATIONS: dict[str, str] = {
     "file": "tallystick.destinations.file:FileDestination",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
+    "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "webhook": "tallystick.destinations.webhook:WebhookDestination",
 }
 

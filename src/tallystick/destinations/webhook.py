@@ -17,69 +17,47 @@ import hashlib
 import hmac
 import secrets
 import time
-from pathlib import Path
 from typing import Annotated, ClassVar
-from urllib.parse import urlsplit
 
-import msgspec
-from msgspec import Meta, field
+from msgspec import Meta
 
-from tallystick.config import DestinationSettings, Duration
-from tallystick.destinations.encodings import EncodingSettings
-from tallystick.destinations.encodings.registry import Shape
-from tallystick.errors import ConfigError, DestinationUnavailableError
-from tallystick.http.outbound import ForbiddenAddressError, OutboundClient, Reply, check_url, trust_context
+from tallystick.config import DestinationSettings
+from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
+from tallystick.destinations.over_http import HttpDestination, HttpSettings
+from tallystick.errors import ConfigError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
 SECRET_MIN = 16
 
 
-class WebhookSettings(EncodingSettings, frozen=True, kw_only=True):
+class WebhookSettings(HttpSettings, frozen=True, kw_only=True):
     """`type = "webhook"`"""
 
-    carries: ClassVar[tuple[Shape, ...]] = ("json",)
-
-    url: Annotated[str, Meta(description="Where to POST: https, or http with `allow_private` or `insecure`.")]
     secret: Annotated[str, Meta(description="Signing secret, `whsec_…` (base64) or raw text of at least 16 bytes.")]
     previous_secret: Annotated[str | None, Meta(description="The old secret, signed with as well while receivers change over.")] = (
         None
     )
-    allow_private: Annotated[bool, Meta(description="Allow addresses that are not public: loopback, private, link-local.")] = False
-    insecure: Annotated[bool, Meta(description="Allow plain http to a public address.")] = False
-    timeout: Annotated[Duration, Meta(description="Longest time for one attempt, look-up to last byte.")] = field(
-        default_factory=lambda: Duration("15s")
-    )
-    ca: Annotated[str | None, Meta(description="Path of a CA certificate to trust instead of the system's, PEM.")] = None
-
-    def rooted(self, base_dir: Path) -> WebhookSettings:
-        return self if self.ca is None else msgspec.structs.replace(self, ca=str(base_dir / self.ca))
 
     def check(self) -> None:
-        check_url(self.url, allow_http=self.allow_private or self.insecure)
+        super().check()
         self.keys()
-        trust_context(self.ca)
 
     def keys(self) -> list[bytes]:
         """The keys to sign with, the current one first. Raises ConfigError."""
         return [read_secret(secret) for secret in (self.secret, self.previous_secret) if secret is not None]
 
 
-STATUS_ANSWERS: tuple[tuple[range, AnswerKind], ...] = (
-    (range(200, 300), AnswerKind.DELIVERED),
-    (range(400, 401), AnswerKind.SPLIT),
-    (range(408, 410), AnswerKind.RETRY),
-    (range(413, 414), AnswerKind.SPLIT),
-    (range(422, 423), AnswerKind.SPLIT),
-    (range(425, 426), AnswerKind.RETRY),
-    (range(429, 430), AnswerKind.THROTTLE),
-    (range(503, 504), AnswerKind.THROTTLE),
-    (range(500, 600), AnswerKind.RETRY),
-    (range(300, 500), AnswerKind.PARK),
+TABLE = AnswerTable(
+    Row([range(200, 300)], AnswerKind.DELIVERED, "2xx", "delivered"),
+    Row([413], AnswerKind.SPLIT, "413", "split the cut in halves; a single event is dead-lettered as too_large", "too_large"),
+    Row([400, 422], AnswerKind.SPLIT, "400, 422", "split the cut in halves; a single event is dead-lettered as refused", "refused"),
+    Row([429, 503], AnswerKind.THROTTLE, "429, 503", "throttle, as long as Retry-After says"),
+    Row([408, 409, 425, range(500, 600)], AnswerKind.RETRY, "408, 409, 425, other 5xx", "retry"),
+    Row([range(300, 500)], AnswerKind.PARK, "3xx (redirects are not followed), 401, 403, 404, 410, other 4xx", "park"),
 )
-"""The first row that holds a status decides; statuses in no row are a retry."""
 
 
-class WebhookDestination:
+class WebhookDestination(HttpDestination):
     """Signed POSTs to one URL."""
 
     settings: ClassVar[type[DestinationSettings]] = WebhookSettings
@@ -87,33 +65,12 @@ class WebhookDestination:
     window: ClassVar[int] = 8
     is_ordered: ClassVar[bool] = True
     batch: ClassVar[BatchDefaults] = BatchDefaults(max_events=500, max_bytes=1 << 20, max_age_s=0.1)
-    answers: ClassVar[dict[str, str]] = {
-        "2xx": "delivered",
-        "400, 413, 422": "split the cut in halves; a single event is dead-lettered",
-        "408, 409, 425, 5xx": "retry",
-        "429, 503": "throttle, as long as Retry-After says",
-        "3xx (redirects are not followed), 401, 403, 404, 410, other 4xx": "park",
-        "no connection, no answer in time, TLS or DNS failure": "retry",
-        "a private or metadata address": "park",
-    }
+    answers: ClassVar[dict[str, str]] = TABLE.published | NO_ANSWER
 
     def __init__(self, name: str, settings: WebhookSettings) -> None:
-        self.name = name
+        super().__init__(name, settings, self.window)
         self.encoder = settings.make_encoder(framing="envelope")
-        self._url = check_url(settings.url, allow_http=settings.allow_private or settings.insecure)
         self._secrets = settings.keys()
-        self._client = OutboundClient(
-            allow_private=settings.allow_private,
-            timeout_s=settings.timeout.seconds,
-            connections=self.window,
-            ca_file=settings.ca,
-        )
-
-    def place(self, cut: Cut) -> str:
-        return ""
-
-    async def find(self, place: str, sha256: str) -> bool | None:
-        return None
 
     async def send(self, cut: Cut) -> Answer:
         proof = {
@@ -130,27 +87,17 @@ class WebhookDestination:
             return Answer(AnswerKind.DELIVERED, where=answer.where)
         return answer
 
-    async def close(self) -> None:
-        await self._client.close()
-
     async def _post(self, message_id: str, body: bytes, proof: dict[str, str]) -> Answer:
         stamp = str(int(time.time()))
         headers = {
-            "host": _host(self._url),
             "content-type": "application/json",
-            "user-agent": "tallystick",
             "webhook-id": message_id,
             "webhook-timestamp": stamp,
             "webhook-signature": sign_message(self._secrets, message_id, stamp, body),
             **proof,
         }
-        try:
-            reply = await self._client.post(self._url, body, headers)
-        except ForbiddenAddressError as error:
-            return Answer(AnswerKind.PARK, reason=str(error))
-        except DestinationUnavailableError as error:
-            return Answer(AnswerKind.RETRY, reason=str(error))
-        return read_reply(reply, where=f"{_shown(self._url)} {message_id}")
+        reply = await self._request("", body, headers)
+        return reply if isinstance(reply, Answer) else TABLE.answer(reply, where=f"{self.shown_url} {message_id}")
 
 
 def read_secret(text: str) -> bytes:
@@ -171,24 +118,3 @@ def sign_message(keys: list[bytes], message_id: str, stamp: str, body: bytes) ->
     """The ``webhook-signature`` header: one ``v1,…`` per key."""
     message = f"{message_id}.{stamp}.".encode() + body
     return " ".join("v1," + base64.b64encode(hmac.digest(key, message, hashlib.sha256)).decode() for key in keys)
-
-
-def read_reply(reply: Reply, where: str) -> Answer:
-    """Sort a reply by the table above."""
-    kind = next((kind for statuses, kind in STATUS_ANSWERS if reply.status in statuses), AnswerKind.RETRY)
-    text = reply.body.decode("utf-8", "replace")
-    if kind is AnswerKind.DELIVERED:
-        return Answer(kind, where=where, reply=text)
-    reasons = {400: "refused", 422: "refused", 413: "too_large"}
-    reason = reasons.get(reply.status, f"HTTP {reply.status}")
-    return Answer(kind, reason=reason, where=where, reply=text, retry_after_s=reply.retry_after_s())
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
-
-
-def _shown(url: str) -> str:
-    """The URL without its query, which may hold a token."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"

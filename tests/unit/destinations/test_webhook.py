@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tallystick.destinations.webhook import WebhookDestination, WebhookSettings, read_reply, read_secret, sign_message
+from tallystick.destinations.webhook import TABLE, WebhookDestination, WebhookSettings, read_secret, sign_message
 from tallystick.errors import ConfigError
 from tallystick.http.outbound import Reply
 from tallystick.plugin import AnswerKind
@@ -46,15 +46,15 @@ def settings(**changes: Any) -> WebhookSettings:
 )
 def test_each_status_has_its_answer(status: int, kind: AnswerKind) -> None:
     """The table decides, and no status means "drop"."""
-    assert read_reply(Reply(status, {}, b""), "there").kind is kind
+    assert TABLE.answer(Reply(status, {}, b""), "there").kind is kind
 
 
 def test_retry_after_is_read_in_both_forms() -> None:
     """Seconds and an HTTP date; anything else is no advice."""
-    assert read_reply(Reply(429, {"retry-after": "7"}, b""), "").retry_after_s == 7.0
-    assert read_reply(Reply(503, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""), "").retry_after_s == 0.0
-    assert read_reply(Reply(503, {"retry-after": "soon"}, b""), "").retry_after_s is None
-    assert read_reply(Reply(503, {}, b""), "").retry_after_s is None
+    assert TABLE.answer(Reply(429, {"retry-after": "7"}, b""), "").retry_after_s == 7.0
+    assert TABLE.answer(Reply(503, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b""), "").retry_after_s == 0.0
+    assert TABLE.answer(Reply(503, {"retry-after": "soon"}, b""), "").retry_after_s is None
+    assert TABLE.answer(Reply(503, {}, b""), "").retry_after_s is None
 
 
 def test_signatures_follow_standard_webhooks() -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta
 
 from tallystick.config import DestinationSettings
+from tallystick.destinations.encodings.framing import EventEncoding
 from tallystick.destinations.encodings.registry import Compression, Framing, Shape, find_encoding, make_encoder
 from tallystick.plugin import Encoder
 
@@ -35,4 +36,11 @@ class EncodingSettings(DestinationSettings, frozen=True, kw_only=True):
     def make_encoder(self, compression: Compression = "none", framing: Framing = "lines") -> Encoder:
         """The encoder that the settings name. Raises ConfigError as ``check_encoding`` does."""
         self.check_encoding()
-        return make_encoder(self.encoding, compression, framing=framing, options={"ocsf_version": self.ocsf_version})
+        return make_encoder(self.encoding, compression, framing=framing, options=self._options())
+
+    def make_events(self) -> EventEncoding:
+        """The encoding of single events, for a destination with a framing of its own. Raises as ``check_encoding`` does."""
+        return find_encoding(self.encoding, self.carries).make(self._options())
+
+    def _options(self) -> dict[str, str]:
+        return {"ocsf_version": self.ocsf_version}
