@@ -48,6 +48,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.sources.pull.auth import AuthSettings
     from tallystick.sources.remote import RemoteTlsSettings
     from tallystick.transforms import TRANSFORMS
+    from tallystick.transforms.enrich.settings import GeoSettings, LookupSettings, ThreatSettings, UserAgentSettings
     from tallystick.transforms.redact import PathRule
     from tallystick.transforms.shape import ChosenSettings
 
@@ -74,6 +75,13 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     for kind, settings in TRANSFORMS.items():
         found[f'[transforms.NAME] with type = "{kind}"'] = settings
     found['[transforms.NAME] with type = "redact", one of paths = [{…}]'] = PathRule
+    for setting, settings in (
+        ("lookups", LookupSettings),
+        ("geo", GeoSettings),
+        ("user_agents", UserAgentSettings),
+        ("threats", ThreatSettings),
+    ):
+        found[f'[transforms.NAME] with type = "enrich", one of {setting} = [{{…}}]'] = settings
     found["[[tests]]"] = CaseSettings
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME], every type over HTTP"] = HttpSettings

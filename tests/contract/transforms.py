@@ -56,6 +56,22 @@ HARNESSES: dict[str, TransformHarness] = {
     "sample": TransformHarness(
         'one_in = 1000000000\nforce = "it"\nwhere = "action:a.b"', [{"action": "a.b"}] * 3, [{"action": "a.c"}], "one_in = 1"
     ),
+    "enrich": TransformHarness(
+        """user_agents = [{}]
+geo = [{ database = "iptocc" }]
+lookups = [{ file = "people.csv", key = "actor.id", column = "login", columns = { team = "org.team" }, to = "enrichment.own.people" }]
+threats = [{ file = "bad.txt", keys = ["context.ip", "metadata.host"] }]
+where = "NOT action:a.b"
+""",
+        [
+            {"actor": "ann", "metadata": {"n": 1.50}},
+            {"actor": "ann", "context": {"ip": "193.0.6.139", "user_agent": "curl/8.0"}},
+            {"context": {"ip": "192.0.2.1"}, "metadata": {"host": "a.bad.example"}},
+        ],
+        [{"context": {"ip": "10.0.0.1", "user_agent": "-"}}, {"action": "a.b", "actor": "ann"}, {"metadata": {"host": None}}, {}],
+        "lookups = 1",
+        {"people.csv": "login,team\nann,red\n", "bad.txt": "192.0.2.0/24\nbad.example\n"},
+    ),
     "python": TransformHarness(
         'function = "contract.transforms:shaped"\nwhere = "action:a.b"',
         [

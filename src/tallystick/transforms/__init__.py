@@ -10,6 +10,7 @@ from tallystick.config.settings import Config, Settings
 from tallystick.errors import ConfigError, KeysMissingError
 from tallystick.plugin import Transform
 from tallystick.transforms.batch import CompileQuery
+from tallystick.transforms.enrich import Enrich, EnrichSettings
 from tallystick.transforms.filter import Filter, FilterSettings
 from tallystick.transforms.function import Function, FunctionSettings
 from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
@@ -33,9 +34,21 @@ TRANSFORMS: dict[str, type[Settings]] = {
     "remove": RemoveSettings,
     "split": SplitSettings,
     "sample": SampleSettings,
+    "enrich": EnrichSettings,
     "python": FunctionSettings,
 }
 """The types of transforms, each with the settings of its table."""
+
+_MAKERS: dict[type[Settings], Any] = {
+    SetSettings: Set,
+    RenameSettings: Rename,
+    RemoveSettings: Remove,
+    SplitSettings: Split,
+    SampleSettings: Sample,
+    EnrichSettings: Enrich,
+    FunctionSettings: Function,
+}
+"""Those that are made of name, settings, configuration and query language."""
 
 
 def build_transform(
@@ -65,19 +78,8 @@ def build_transform(
             return Redact(name, settings, mappings, derive or _no_keys)
         case FilterSettings():
             return Filter(name, settings, compile_query)
-        case SetSettings():
-            return Set(name, settings, config, compile_query)
-        case RenameSettings():
-            return Rename(name, settings, config, compile_query)
-        case RemoveSettings():
-            return Remove(name, settings, config, compile_query)
-        case SplitSettings():
-            return Split(name, settings, config, compile_query)
-        case SampleSettings():
-            return Sample(name, settings, config, compile_query)
-        case FunctionSettings():
-            return Function(name, settings, config, compile_query)
-    raise AssertionError(kind)
+    make: Callable[[str, Any, Config, CompileQuery], Transform] = _MAKERS[type(settings)]
+    return make(name, settings, config, compile_query)
 
 
 def _no_keys(purpose: str) -> bytes:
