@@ -67,7 +67,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     found["[sources.NAME], every type that listens by itself"] = ListenSettings
     for kind in sorted(KINDS):
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
-    found["[sources.NAME] tls = {…} of a source that connects"] = RemoteTlsSettings
+    found["tls = {…} of a source or destination that connects"] = RemoteTlsSettings
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
     found["[sources.NAME] sasl = {…} of type kafka"] = SaslSettings
     found["[sources.NAME] auth = {…} of a source that pulls"] = AuthSettings

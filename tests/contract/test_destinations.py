@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.destinations import Harness, make_harness
+from contract.servers import SERVERS, make_server_harness
 from support.delivery import LaneBench, World, make_cut, make_line
 from support.moto import S3Server, run_s3_server
 from support.webhook_receiver import WebhookReceiver, run_webhook_receiver
@@ -17,7 +18,7 @@ from tallystick.delivery.cut import BatchLimits
 from tallystick.plugin import AnswerKind
 from tallystick.privacy.keys import KeyStore
 
-KINDS = ["memory", "file", "directory", "s3", "webhook", "opensearch"]
+KINDS = ["memory", "file", "directory", "s3", "webhook", "opensearch", *SERVERS]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,9 @@ def receiver(stack: ExitStack) -> Callable[[], WebhookReceiver]:
 def harness(
     request: pytest.FixtureRequest, tmp_path: Path, s3: Callable[[], S3Server], receiver: Callable[[], WebhookReceiver]
 ) -> Iterator[Harness]:
+    if request.param in SERVERS:
+        yield make_server_harness(request.param, tmp_path, request.getfixturevalue(SERVERS[request.param]))
+        return
     with ExitStack() as own:
         yield make_harness(request.param, tmp_path, own, s3, receiver)
 

@@ -18,20 +18,29 @@ DESTINATIONS: dict[str, str] = {
     "file": "tallystick.destinations.file:FileDestination",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
+    "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
     "webhook": "tallystick.destinations.webhook:WebhookDestination",
 }
+"""Type → module and class, and behind them in brackets the extra that brings its packages, when it needs one."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
 def load_destination(kind: str) -> type[Destination]:
-    """The class behind a ``type``. Raises ConfigError for an unknown one."""
+    """The class behind a ``type``. Raises ConfigError for an unknown one, and for one whose packages are not installed."""
     try:
-        module, name = DESTINATIONS[kind].split(":")
+        place, _, extra = DESTINATIONS[kind].rstrip("]").partition("[")
     except KeyError:
         known = ", ".join(sorted(DESTINATIONS))
         raise ConfigError(f"unknown destination type {kind!r}", hint=f"Known are {known}") from None
-    return cast("type[Destination]", getattr(importlib.import_module(module), name))
+    module, name = place.split(":")
+    try:
+        return cast("type[Destination]", getattr(importlib.import_module(module), name))
+    except ModuleNotFoundError as error:
+        if not extra or (error.name or "").startswith("tallystick"):
+            raise
+        hint = f"pip install 'tallystick[{extra}]'"
+        raise ConfigError(f"a destination of type {kind!r} needs the package {error.name}", hint=hint) from error
 
 
 def read_settings(config: Config) -> dict[str, tuple[type[Destination], DestinationSettings]]:

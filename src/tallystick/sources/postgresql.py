@@ -31,6 +31,7 @@ from tallystick.protocols import pgoutput
 from tallystick.sources.kind import SourceKind, SourceSettings
 from tallystick.sources.plan import SourcePlan
 from tallystick.sources.postgresql_events import Database, Entry, Transactions, decode_entries
+from tallystick.sources.postgresql_login import login_of
 from tallystick.sources.postgresql_slot import Slot, SlotError, SlotFacts
 from tallystick.sources.progress import Progress
 from tallystick.sources.remote import RemoteTlsSettings, check_tls, require_safe
@@ -64,28 +65,6 @@ class PostgresqlSettings(SourceSettings, frozen=True, kw_only=True):
         """See `SourceSettings`."""
         require_safe(self.host, is_encrypted=self.tls is not None, insecure=self.insecure, place="host")
         check_tls(self.tls, base_dir)
-
-
-def login_of(settings: PostgresqlSettings, name: str, base_dir: Path) -> dict[str, Any]:
-    """libpq's connection parameters."""
-    login: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "dbname": settings.database,
-        "user": settings.user,
-        "application_name": f"tallystick {name}",
-        "client_encoding": "UTF8",
-        "connect_timeout": 10,
-        "sslmode": "disable",
-    }
-    if settings.password is not None:
-        login["password"] = settings.password
-    if settings.tls is not None:
-        files = {"sslcert": settings.tls.cert, "sslkey": settings.tls.key}
-        login |= {key: str(base_dir / path) for key, path in files.items() if path is not None}
-        root = str(base_dir / settings.tls.ca) if settings.tls.ca is not None else "system"
-        login |= {"sslmode": "verify-full", "sslrootcert": root, "ssl_min_protocol_version": "TLSv1.2"}
-    return login
 
 
 class PostgresqlSource:

@@ -1,4 +1,4 @@
-"""What sources that connect to another server share: TLS, and the rule that nothing goes in the clear off this machine."""
+"""What sources and destinations that connect to another server share: TLS, and the rule that nothing goes in the clear off this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tallystick.errors import ConfigError
 
 
 class RemoteTlsSettings(Settings, frozen=True):
-    """`tls = {…}` of a source that connects: the other side's certificate is always checked."""
+    """`tls = {…}` of a source or destination that connects: the other side's certificate is always checked."""
 
     ca: Annotated[str | None, Meta(description="CA certificates that the server's must come from, PEM; absent: the system's.")] = (
         None
@@ -27,6 +27,14 @@ def check_tls(tls: RemoteTlsSettings | None, base_dir: Path) -> None:
     """That the files are there and belong together. Raises ConfigError."""
     if tls is not None:
         client_context(tls, base_dir)
+
+
+def rooted_tls(tls: RemoteTlsSettings | None, base_dir: Path) -> RemoteTlsSettings | None:
+    """The same with absolute paths."""
+    if tls is None:
+        return None
+    files = {name: getattr(tls, name) for name in ("ca", "cert", "key")}
+    return RemoteTlsSettings(**{name: None if path is None else str(base_dir / path) for name, path in files.items()})
 
 
 def client_context(tls: RemoteTlsSettings, base_dir: Path) -> ssl.SSLContext:

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tallystick.errors import ConfigError
-from tallystick.sources.postgresql import PostgresqlSettings, login_of
+from tallystick.sources.postgresql import PostgresqlSettings
+from tallystick.sources.postgresql_login import login_of
 from tallystick.sources.remote import RemoteTlsSettings
 
 

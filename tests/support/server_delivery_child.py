@@ -1,0 +1,71 @@
+"""A process that delivers two tenants' events to a real server and kills itself (SIGKILL) at a named step; see test_server_delivery_kill.
+
+server_delivery_child.py DIRECTORY KIND EVENTS STEP SETTINGS        SETTINGS: JSON
+
+STEP is `<name>:<n>`, the n-th of its name in this life, or `none`: `durable` (before a durable step of the dispatcher: cut stored,
+outcome filed, cursor moved), `before` and `after` (the moment at which the other side makes a cut its own).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.delivery import HANDLE, LaneBench, World
+from tallystick.delivery.cut import BatchLimits
+from tallystick.destinations import load_destination
+from tallystick.durable import set_observer
+from tallystick.privacy.keys import KeyStore
+
+MOMENTS = {"postgresql": "_commit"}
+"""Kind → the method in which the other side makes a cut its own."""
+
+
+def die_at(step: str, seen: Counter[str], name: str) -> None:
+    seen[name] += 1
+    if f"{name}:{seen[name]}" == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(directory: Path, kind: str, events: int, step: str, settings: dict[str, Any]) -> None:
+    keys_dir = directory / "data.keys"
+    keys = KeyStore.open(keys_dir) if keys_dir.exists() else KeyStore.create(keys_dir)
+    bench = LaneBench(directory / "data", World(), keys)
+    bench.world.add(events)
+    bench.world.add(events, "umbra", HANDLE.replace("a", "b"))
+    made = load_destination(kind)
+    destination = made("d", msgspec.convert(settings, made.settings))
+    seen: Counter[str] = Counter()
+    moment = getattr(destination, MOMENTS[kind])
+
+    def watched(*arguments: Any) -> Any:
+        die_at(step, seen, "before")
+        found = moment(*arguments)
+        die_at(step, seen, "after")
+        return found
+
+    async def watched_task(*arguments: Any) -> Any:
+        die_at(step, seen, "before")
+        found = await moment(*arguments)
+        die_at(step, seen, "after")
+        return found
+
+    setattr(destination, MOMENTS[kind], watched_task if asyncio.iscoroutinefunction(moment) else watched)
+    lane = bench.lane(destination, limits=BatchLimits(7, 1 << 20, 0.0))
+    set_observer(lambda operation, path, fd: die_at(step, seen, "durable"))
+    await bench.drain(lane, timeout_s=40)
+    await destination.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], json.loads(sys.argv[5])))
