@@ -42,6 +42,7 @@ class EncodingKind:
 
 ENCODINGS: dict[str, EncodingKind] = {
     "json": EncodingKind("json:make", "json"),
+    "ocsf": EncodingKind("ocsf:make", "json"),
 }
 
 
