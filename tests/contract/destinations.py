@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,10 @@ from support.moto import S3Server
 from support.webhook_receiver import SECRET, WebhookReceiver
 from tallystick.destinations.file import FileDestination, FileSettings
 from tallystick.destinations.object_store import ObjectStoreDestination, ObjectStoreSettings, open_store
-from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
 from tallystick.destinations.webhook import WebhookDestination, WebhookSettings
 from tallystick.durable import set_observer
 from tallystick.plugin import Destination
 from tallystick.testing.destination import MemoryDestination
-from tallystick.testing.opensearch import OpenSearchReceiver
-from tallystick.testing.receiver import Said
 
 
 class Harness:
@@ -185,39 +182,7 @@ class WebhookHarness(Harness):
         yield lambda: WebhookDestination("hook", self.settings(secret="a wrong secret, long enough"))
 
 
-class OpenSearchHarness(Harness):
-    kind = "opensearch"
-
-    def __init__(self, receiver: OpenSearchReceiver) -> None:
-        self.receiver = receiver
-        receiver.password = "open sesame"
-
-    def settings(self, **changes: Any) -> OpenSearchSettings:
-        mine = {"url": self.receiver.url, "allow_private": True, "username": "admin", "password": "open sesame"}
-        return OpenSearchSettings(**(mine | changes))
-
-    def make(self) -> Destination:
-        return OpenSearchDestination("search", self.settings())
-
-    def ids(self) -> list[str]:
-        """An index has no order: by number."""
-        found = [document["id"] for document in self.receiver.indexes.get("audit-acme", {}).values()]
-        return sorted(found, key=lambda name: int(name.rpartition("-")[2]))
-
-    @contextmanager
-    def broken(self) -> Iterator[Callable[[], Destination]]:
-        self.receiver.script = [Said(500)] * 1_000
-        yield self.make
-        self.receiver.script = []
-
-    @contextmanager
-    def parked(self) -> Iterator[Callable[[], Destination]]:
-        yield lambda: OpenSearchDestination("search", self.settings(password="wrong"))
-
-
-def make_harness(
-    kind: str, directory: Path, stack: ExitStack, s3: Callable[[], S3Server], receiver: Callable[[], WebhookReceiver]
-) -> Harness:
+def make_harness(kind: str, directory: Path, s3: Callable[[], S3Server], receiver: Callable[[], WebhookReceiver]) -> Harness:
     """The harness of a kind; servers are started when first asked for."""
     if kind == "memory":
         return MemoryHarness()
@@ -228,6 +193,4 @@ def make_harness(
     if kind == "s3":
         server = s3()
         return ObjectStoreHarness(f"s3://{server.new_bucket()}/audit", server.options)
-    if kind == "webhook":
-        return WebhookHarness(receiver())
-    return OpenSearchHarness(stack.enter_context(OpenSearchReceiver()))
+    return WebhookHarness(receiver())

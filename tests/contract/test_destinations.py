@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from contract.destinations import Harness, make_harness
+from contract.receivers import RECEIVERS
 from contract.servers import SERVERS, make_server_harness
 from support.delivery import LaneBench, World, make_cut, make_line
 from support.moto import S3Server, run_s3_server
@@ -18,7 +19,7 @@ from tallystick.delivery.cut import BatchLimits
 from tallystick.plugin import AnswerKind
 from tallystick.privacy.keys import KeyStore
 
-KINDS = ["memory", "file", "directory", "s3", "webhook", "opensearch", *SERVERS]
+KINDS = ["memory", "file", "directory", "s3", "webhook", *RECEIVERS, *SERVERS]
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +45,12 @@ def harness(
     if request.param in SERVERS:
         yield make_server_harness(request.param, tmp_path, request.getfixturevalue(SERVERS[request.param]))
         return
-    with ExitStack() as own:
-        yield make_harness(request.param, tmp_path, own, s3, receiver)
+    if request.param in RECEIVERS:
+        make_receiver, make = RECEIVERS[request.param]
+        with make_receiver() as own:
+            yield make(own)
+        return
+    yield make_harness(request.param, tmp_path, s3, receiver)
 
 
 @pytest.fixture

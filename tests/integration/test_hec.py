@@ -20,10 +20,14 @@ import httpx
 import pytest
 from splunk_handler import SplunkHandler
 
+from support.delivery import make_cut, make_line
 from support.faults import needs_strace, role_pid
 from support.ledger import OURS
 from support.server import ADMIN_KEY, Server, wait_for
 from support.trace import strace
+from tallystick.config import Duration
+from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
+from tallystick.plugin import AnswerKind
 
 TOKEN = {"Authorization": f"Splunk {ADMIN_KEY}"}
 PAGE = (Path(__file__).parents[2] / "docs/sources/hec.md").read_text("utf-8")
@@ -213,3 +217,17 @@ def peak_mib(pid: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) // 1024
+
+
+async def test_our_own_destination_is_acknowledged(make_server: Callable[[str], Server]) -> None:
+    """`splunk_hec` sends a cut here: it is delivered once its acknowledgement is true, and the events are there with their times."""
+    server = make_server("").start()
+    destination = SplunkHecDestination(
+        "here", SplunkHecSettings(url=server.url, token=ADMIN_KEY, allow_private=True, ack_timeout=Duration("10s"))
+    )
+    assert (await destination.probe()).kind is AnswerKind.DELIVERED
+    answer = await destination.send(make_cut(destination, [make_line(index) for index in range(3)]))
+    await destination.close()
+    assert (answer.kind, "ack " in answer.where) == (AnswerKind.DELIVERED, True)
+    wait_for(lambda: len(events(server)) == 3, "three events")
+    assert {event["occurred_at"] for event in events(server)} == {"2026-03-04T05:06:07.000000Z"}

@@ -19,6 +19,7 @@ DESTINATIONS: dict[str, str] = {
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
+    "splunk_hec": "tallystick.destinations.splunk_hec:SplunkHecDestination",
     "webhook": "tallystick.destinations.webhook:WebhookDestination",
 }
 """Type → module and class, and behind them in brackets the extra that brings its packages, when it needs one."""

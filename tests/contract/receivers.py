@@ -1,0 +1,85 @@
+"""Harnesses of the destinations whose product cannot run here: a receiver of `tallystick.testing` stands for it.
+
+Where the guarantee is at least once, an event that came again counts once, told apart by its id as a user of that product would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from contract.destinations import Harness
+from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
+from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
+from tallystick.plugin import Destination
+from tallystick.testing.opensearch import OpenSearchReceiver
+from tallystick.testing.receiver import Said
+from tallystick.testing.splunk import SplunkReceiver, said
+
+
+def in_order(ids: Iterable[str]) -> list[str]:
+    """By number: these products have no order of their own."""
+    return sorted(ids, key=lambda name: int(name.rpartition("-")[2]))
+
+
+class OpenSearchHarness(Harness):
+    kind = "opensearch"
+
+    def __init__(self, receiver: OpenSearchReceiver) -> None:
+        self.receiver = receiver
+        receiver.password = "open sesame"
+
+    def settings(self, **changes: Any) -> OpenSearchSettings:
+        mine = {"url": self.receiver.url, "allow_private": True, "username": "admin", "password": "open sesame"}
+        return OpenSearchSettings(**(mine | changes))
+
+    def make(self) -> Destination:
+        return OpenSearchDestination("search", self.settings())
+
+    def ids(self) -> list[str]:
+        return in_order(document["id"] for document in self.receiver.indexes.get("audit-acme", {}).values())
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: OpenSearchDestination("search", self.settings(password="wrong"))
+
+
+class SplunkHarness(Harness):
+    kind = "splunk_hec"
+
+    def __init__(self, receiver: SplunkReceiver) -> None:
+        self.receiver = receiver
+        self.token = next(iter(receiver.tokens))
+
+    def settings(self, **changes: Any) -> SplunkHecSettings:
+        return SplunkHecSettings(**({"url": self.receiver.url, "allow_private": True, "token": self.token} | changes))
+
+    def make(self) -> Destination:
+        return SplunkHecDestination("splunk", self.settings())
+
+    def ids(self) -> list[str]:
+        return in_order({event["event"]["id"] for event in self.receiver.events})
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [said(8)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: SplunkHecDestination("splunk", self.settings(token="wrong"))
+
+
+RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
+    "opensearch": (OpenSearchReceiver, OpenSearchHarness),
+    "splunk_hec": (SplunkReceiver, SplunkHarness),
+}
+"""Kind → its receiver, a context manager, and the harness made with it."""
