@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tallystick.protocols.syslog_time import Moment, SyslogClock
+from tallystick.protocols.syslog_time import ISO, Moment, SyslogClock
 
 UNPARSED = "syslog_unparsed"
 PRIORITY_MISSING = "syslog_priority_missing"
@@ -33,24 +33,24 @@ FACILITIES = (
 )  # fmt: skip
 SEVERITIES = ("emerg", "alert", "crit", "err", "warning", "notice", "info", "debug")
 _OCSF = (6, 5, 5, 4, 3, 2, 1, 1)
-_PRIORITIES: dict[str, tuple[str, str, int | None]] = {
+PRIORITIES: dict[str, tuple[str, str, int | None]] = {
     str(number): (FACILITIES[number >> 3], SEVERITIES[number & 7], _OCSF[number & 7]) for number in range(len(FACILITIES) * 8)
 }
-_ISO = r"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
 _5424 = re.compile(
-    rf"<(\d{{1,3}})>1 (?:{_ISO}|(\S++)) (\S++) (\S++) (\S++) (\S++) (?:-(?: (.*)|\Z)|([\[-].*))", re.DOTALL | re.ASCII
+    rf"<(\d{{1,3}})>1 (?:{ISO}|(\S++)) (\S++) (\S++) (\S++) (\S++) (?:-(?: (.*)|\Z)|([\[-].*))", re.DOTALL | re.ASCII
 )
 _3164 = re.compile(
-    rf"(?:<(\d{{1,3}})>)?(?:([A-Z][a-z]{{2}} [ \d]?\d \d\d:\d\d):(\d\d)(?:\.(\d{{1,9}}))?|{_ISO}) "
+    rf"(?:<(\d{{1,3}})>)?(?:([A-Z][a-z]{{2}} [ \d]?\d \d\d:\d\d):(\d\d)(?:\.(\d{{1,9}}))?|{ISO}) "
     r"(?:([^\s\[]*[^\s\[:]) )?(?:([^\s:\[]{1,128})(?:\[([^\]\s]{1,128})\]:?|:) ?)?(.*)",
     re.DOTALL | re.ASCII,
 )
-_ELEMENT = re.compile(r"\[([^ =\]\"]{1,128})")
-_PARAM = re.compile(r" ([^ =\]\"]{1,128})=\"([^\"\\]*+(?:\\.[^\"\\]*+)*+)\"", re.DOTALL)
-_SIMPLE = re.compile(r"\[([^ =\]\"]{1,128})((?: [^ =\]\"]{1,128}=\"[^\"\\]*+\")*+)\](?: |\Z)")
+SD_NAME = r'[^ =\]"]{1,128}'
+_ELEMENT = re.compile(rf"\[({SD_NAME})")
+_PARAM = re.compile(rf' ({SD_NAME})="([^"\\]*+(?:\\.[^"\\]*+)*+)"', re.DOTALL)
+_SIMPLE = re.compile(rf'\[({SD_NAME})((?: {SD_NAME}="[^"\\]*+")*+)\](?: |\Z)')
 _SIMPLE_PARAM = re.compile(r" ([^ =]+)=\"([^\"]*)\"")
 _ESCAPE = re.compile(r"\\([\"\\\]])")
-_BOM = "\ufeff"
+BOM = "\ufeff"
 
 StructuredData = dict[str, dict[str, str | list[str]]]
 
@@ -82,11 +82,11 @@ def parse(text: str, clock: SyslogClock) -> Parsed:
     priority: tuple[str, str, int | None] | None
     found = _5424.match(text)
     if found is not None:
-        priority = _PRIORITIES.get(found[1])
+        priority = PRIORITIES.get(found[1])
         if priority is not None:
             return _from_5424(found, priority, clock)
     elif (found := _3164.match(text)) is not None:
-        priority = _PRIORITIES.get(found[1]) if found[1] else ("", "", None)
+        priority = PRIORITIES.get(found[1]) if found[1] else ("", "", None)
         if priority is not None:
             return _from_3164(found, priority, clock)
     return Parsed(SyslogMessage(message=text), None, None, (UNPARSED,))
@@ -107,7 +107,7 @@ def _from_5424(found: re.Match[str], priority: tuple[str, str, int | None], cloc
             flags = (*flags, DATA_INVALID)
     if message is None:
         message = ""
-    elif message.startswith(_BOM):
+    elif message.startswith(BOM):
         message = message[1:]
     return Parsed(
         SyslogMessage(

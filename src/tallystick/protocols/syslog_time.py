@@ -8,10 +8,14 @@ Messages of one batch share their minutes, so minutes are converted once and kep
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from tallystick.event import times
 
+ISO = r"(\d{4}-\d\d-\d\dT\d\d:\d\d):(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)"
+"""A time of RFC 5424: minute, second, fraction, zone."""
+_ISO = re.compile(ISO, re.ASCII)
 _MONTHS = {
     name: number
     for number, name in enumerate(
@@ -42,6 +46,14 @@ class SyslogClock:
         if hour != self._now:  # what year a message is from is looked at anew every hour
             self._now = hour
             self._bsd.clear()
+
+    def rfc5424(self, text: str) -> Moment:
+        """From all that stands where RFC 5424 has the time."""
+        found = _ISO.fullmatch(text)
+        if found is not None:
+            minute, second, fraction, zone = found.groups()
+            return self.rfc3339(minute, second, fraction, zone)
+        return (None, _NO_FLAGS) if text == "-" else self.other(text)
 
     def rfc3339(self, minute: str, second: str, fraction: str | None, zone: str) -> Moment:
         """From ``2026-10-11T22:14``, ``15``, ``003`` and ``Z`` or ``+02:00``; the digits are digits."""

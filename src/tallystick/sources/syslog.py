@@ -28,6 +28,7 @@ from tallystick.event import Actor, Context, Event, Ingest
 from tallystick.plugin import Carrier, Decoded, Fault, Intake, Record, Sender, SourceContext
 from tallystick.protocols.sequence import SequenceTracker
 from tallystick.protocols.syslog import SyslogMessage, parse
+from tallystick.protocols.syslog_batch import ParsedBatch, parse_batch
 from tallystick.protocols.syslog_frames import Framing, SyslogFramer
 from tallystick.protocols.syslog_time import SyslogClock
 from tallystick.sources.datagrams import Datagrams
@@ -112,60 +113,76 @@ class SyslogDecoder:
         clock = SyslogClock(self._zone)
         clock.set_now(datetime.now(UTC))
         decoded = Decoded()
-        messages: list[SyslogMessage] = []
+        records, peers, unterminated = decoded.contents, list[str](), list[int]()
         line = 0
         for piece in pieces:
-            peers = piece.origin if type(piece.origin) is list else None
             if type(piece.origin) is tuple:
                 line += 1
                 decoded.faults.append(_too_large(line, piece))
                 continue
-            for place, record in enumerate(piece.records):
-                line += 1
-                peer = peers[place] if peers is not None else piece.peer
-                message = self._add(decoded, record, peer, clock)
-                messages.append(message)
-                if message.structured_data is not None and self._watches_sequence:
-                    _note_number(message, peer, numbers)
-                if piece.origin == UNTERMINATED:
-                    _flag(decoded.events[-1], UNTERMINATED)
+            if piece.origin == UNTERMINATED:
+                unterminated += range(len(records), len(records) + len(piece.records))
+            line += len(piece.records)
+            records += piece.records
+            peers += piece.origin if type(piece.origin) is list else [piece.peer] * len(piece.records)
+        texts, replaced = _texts_of(records)
+        batch = parse_batch(texts, clock)
         decoded.lines = list(range(1, line + 1)) if not decoded.faults else _lines_without(line, decoded.faults)
-        for event, metadata in zip(decoded.events, _decode_raws(_encode(messages)), strict=True):
-            event.metadata = metadata
+        decoded.events = _events_of(batch, peers)
+        if self._watches_sequence:
+            _note_numbers(batch.messages, peers, numbers)
+        flags = {place: list(found) for place, found in batch.flags.items()}
+        if self._keep_raw:
+            _keep_raw(decoded, texts, flags)
+        for place in replaced:
+            flags.setdefault(place, []).append(TEXT_REPLACED)
+        for place in unterminated:
+            flags.setdefault(place, []).append(UNTERMINATED)
+        for place, found in flags.items():
+            decoded.events[place].ingest = Ingest(flags=found)
         return decoded
 
-    def _add(self, decoded: Decoded, record: bytes, peer: str, clock: SyslogClock) -> SyslogMessage:
-        """One message's event, still without its metadata."""
-        replaced = False
-        try:
-            text = record.decode()
-        except UnicodeDecodeError:
-            text, replaced = record.decode("utf-8", "replace"), True
-        text = text.rstrip("\n\r\0")
-        if "\0" in text:
-            text, replaced = text.replace("\0", "\ufffd"), True
-        message, occurred_at, severity, flags = parse(text, clock)
-        event = Event(
+
+def _texts_of(records: Sequence[bytes]) -> tuple[list[str], list[int]]:
+    """The records without what ends them, as text, and the places of those that are not quite what was sent."""
+    joined = b"".join(records)
+    try:
+        texts = [record.decode() for record in records]
+    except UnicodeDecodeError:
+        texts = [record.decode("utf-8", "replace") for record in records]
+        replaced = {place for place, (text, record) in enumerate(zip(texts, records, strict=True)) if text.encode() != record}
+    else:
+        replaced = set()
+    if any(end in joined for end in (b"\n", b"\r", b"\0")):
+        texts = [text.rstrip("\n\r\0") for text in texts]
+        replaced |= {place for place, text in enumerate(texts) if "\0" in text}
+        texts = [text.replace("\0", "\ufffd") for text in texts]
+    return texts, sorted(replaced)
+
+
+def _events_of(batch: ParsedBatch, peers: Sequence[str]) -> list[Event]:
+    return [
+        Event(
             action=ACTION,
             actor=Actor(type="system", id=message.hostname or peer or "unknown"),
             context=Context(ip=peer) if peer else UNSET,
+            occurred_at=UNSET if moment is None else moment,
+            severity=UNSET if severity is None else severity,
+            metadata=metadata,
         )
-        if occurred_at is not None:
-            event.occurred_at = occurred_at
-        if severity is not None:
-            event.severity = severity
-        if self._keep_raw:
-            if len(record) <= RAW_BYTES_MAX:
-                event.raw = text
-            else:
-                flags = (*flags, RAW_OMITTED)
-        if replaced:
-            flags = (*flags, TEXT_REPLACED)
-        if flags:
-            event.ingest = Ingest(flags=list(flags))
-        decoded.events.append(event)
-        decoded.contents.append(record)
-        return message
+        for message, moment, severity, peer, metadata in zip(
+            batch.messages, batch.moments, batch.severities, peers, _decode_raws(_encode(batch.messages)), strict=True
+        )
+    ]
+
+
+def _keep_raw(decoded: Decoded, texts: Sequence[str], flags: dict[int, list[str]]) -> None:
+    """Each message as it was, unless that is too long for a second copy."""
+    for place, (event, record, text) in enumerate(zip(decoded.events, decoded.contents, texts, strict=True)):
+        if len(record) <= RAW_BYTES_MAX:
+            event.raw = text
+        else:
+            flags.setdefault(place, []).append(RAW_OMITTED)
 
 
 def _too_large(line: int, piece: Piece) -> Fault:
@@ -178,15 +195,14 @@ def _lines_without(count: int, faults: Sequence[Fault]) -> list[int]:
     return [line for line in range(1, count + 1) if line not in bad]
 
 
-def _note_number(message: SyslogMessage, peer: str, numbers: list[tuple[str, int]]) -> None:
-    number = (message.structured_data or {}).get("meta", {}).get("sequenceId")
-    if type(number) is str and number.isascii() and number.isdigit() and len(number) <= 10:
-        numbers.append((f"{peer} {message.hostname}", int(number)))
-
-
-def _flag(event: Event, flag: str) -> None:
-    known = event.ingest.flags if event.ingest is not UNSET and event.ingest.flags is not UNSET else []
-    event.ingest = Ingest(flags=[*known, flag])
+def _note_numbers(messages: Sequence[SyslogMessage], peers: Sequence[str], numbers: list[tuple[str, int]]) -> None:
+    for message, peer in zip(messages, peers, strict=True):
+        data = message.structured_data
+        if data is None or "meta" not in data:
+            continue
+        number = data["meta"].get("sequenceId")
+        if type(number) is str and number.isascii() and number.isdigit() and len(number) <= 10:
+            numbers.append((f"{peer} {message.hostname}", int(number)))
 
 
 class SyslogConnection(Connection):
