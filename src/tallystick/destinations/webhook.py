@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from tallystick.config import DestinationSettings
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
+from tallystick.destinations.encodings.framing import Envelope
 from tallystick.destinations.over_http import HttpDestination, HttpSettings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
@@ -82,7 +83,8 @@ class WebhookDestination(HttpDestination):
 
     async def probe(self) -> Answer:
         """A signed POST without events; anything but the answers that park counts as accepting."""
-        answer = await self._post(f"probe-{secrets.token_hex(8)}", b'{"events":[]}', {})
+        nothing = b'{"events":[]}' if self.encoder.content_type == Envelope.content_type else b"[]"
+        answer = await self._post(f"probe-{secrets.token_hex(8)}", nothing, {})
         if answer.kind is AnswerKind.SPLIT:
             return Answer(AnswerKind.DELIVERED, where=answer.where)
         return answer
@@ -90,7 +92,7 @@ class WebhookDestination(HttpDestination):
     async def _post(self, message_id: str, body: bytes, proof: dict[str, str]) -> Answer:
         stamp = str(int(time.time()))
         headers = {
-            "content-type": "application/json",
+            "content-type": self.encoder.content_type,
             "webhook-id": message_id,
             "webhook-timestamp": stamp,
             "webhook-signature": sign_message(self._secrets, message_id, stamp, body),

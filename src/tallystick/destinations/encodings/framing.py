@@ -63,6 +63,21 @@ class Envelope:
         return b'{"events":[' + b",".join(self._events.encode_events(lines)) + b"]," + span.encode() + b"}"
 
 
+class Batch:
+    """One JSON array of the records, as an encoding's own specification has it."""
+
+    suffix = ".json"
+
+    def __init__(self, events: EventEncoding, content_type: str) -> None:
+        self._events = events
+        self.name = f"{events.name}_batch"
+        self.version = events.version
+        self.content_type = content_type
+
+    def encode(self, lines: Sequence[bytes], *, origin: str, first_index: int, last_index: int) -> bytes:
+        return b"[" + b",".join(self._events.encode_events(lines)) + b"]"
+
+
 class Compressed:
     """Another encoding inside one compressed frame."""
 

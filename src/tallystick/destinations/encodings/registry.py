@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from tallystick.destinations.encodings.framing import Compressed, Envelope, EventEncoding, Lines
+from tallystick.destinations.encodings.framing import Batch, Compressed, Envelope, EventEncoding, Lines
 from tallystick.errors import ConfigError
 from tallystick.plugin import Encoder
 
@@ -28,10 +28,14 @@ _HERE = "tallystick.destinations.encodings"
 
 @dataclass(frozen=True, slots=True)
 class EncodingKind:
-    """Where an encoding is (``module:factory``, called with the options), and the shape of its records."""
+    """Where an encoding is (``module:factory``, called with the options), and the shape of its records.
+
+    ``batch_type``: the media type of the encoding's own way to put several events together, a JSON array of them.
+    """
 
     factory: str
     shape: Shape
+    batch_type: str = ""
 
     def make(self, options: Options) -> EventEncoding:
         """The encoding itself."""
@@ -43,6 +47,11 @@ class EncodingKind:
 ENCODINGS: dict[str, EncodingKind] = {
     "json": EncodingKind("json:make", "json"),
     "ocsf": EncodingKind("ocsf:make", "json"),
+    "ecs": EncodingKind("ecs:make", "json"),
+    "cloudevents": EncodingKind("cloudevents:make", "json", "application/cloudevents-batch+json"),
+    "cef": EncodingKind("cef:make", "text"),
+    "leef": EncodingKind("leef:make", "text"),
+    "rfc5424": EncodingKind("rfc5424:make", "text"),
 }
 
 
@@ -63,6 +72,9 @@ def make_encoder(
     encoding: str, compression: Compression = "none", *, framing: Framing = "lines", options: Options | None = None
 ) -> Encoder:
     """The encoder of that name in that framing. Raises ConfigError for an unknown name."""
-    events = find_encoding(encoding).make(options or {})
-    inner: Encoder = Lines(events) if framing == "lines" else Envelope(events)
+    kind = find_encoding(encoding)
+    events = kind.make(options or {})
+    inner: Encoder = (
+        Lines(events) if framing == "lines" else Batch(events, kind.batch_type) if kind.batch_type else Envelope(events)
+    )
     return inner if compression == "none" else Compressed(inner, compression)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tallystick.destinations.encodings.ocsf.kinds import first_of
-from tallystick.destinations.encodings.ocsf.products import Product
+from tallystick.destinations.encodings.facts import Facts
+from tallystick.destinations.encodings.kinds import first_of
 from tallystick.destinations.encodings.ocsf.schema import (
     ACCOUNT,
     API,
@@ -27,8 +27,6 @@ from tallystick.destinations.encodings.ocsf.schema import (
     Schema,
     find_activity,
 )
-from tallystick.destinations.encodings.ocsf.words import CODES, Words, words_of
-from tallystick.event import Event, Target
 
 _PASSWORD = frozenset({"password", "passwd", "passphrase", "chauthtok"})
 _FACTOR = frozenset({"mfa", "factor", "2sv", "2fa", "otp", "totp", "webauthn"})
@@ -45,27 +43,11 @@ _OFF = {
 _ON = {"enable": "mfa_enable", "create": "mfa_enable", "add": "mfa_enable", "enroll": "mfa_enable"}
 
 
-class Facts(NamedTuple):
-    """What is looked at. ``targets`` is never unset."""
-
-    event: Event
-    targets: list[Target]
-    words: Words
-    product: Product
-
-
 class Chosen(NamedTuple):
     """A class and the operation in it."""
 
     uid: int
     operation: str
-
-
-def facts_of(event: Event, product: Product) -> Facts:
-    """Gathered once for an event."""
-    words = words_of(event.action)
-    coded = CODES.get(product.name, {}).get(event.action)
-    return Facts(event, event.targets or [], Words(words.all | set(coded.split()), coded.split()[-1]) if coded else words, product)
 
 
 def choose_class(facts: Facts, schema: Schema) -> Chosen:

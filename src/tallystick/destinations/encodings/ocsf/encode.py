@@ -7,23 +7,19 @@ Every member of the canonical line has a place: an attribute of the class, or ``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import msgspec
 
-from tallystick.destinations.encodings.ocsf.classify import Facts, choose_class, facts_of
-from tallystick.destinations.encodings.ocsf.kinds import first_of, kind_of
+from tallystick.destinations.encodings.facts import Facts, facts_of
+from tallystick.destinations.encodings.kinds import first_of, kind_of
+from tallystick.destinations.encodings.ocsf.classify import choose_class
 from tallystick.destinations.encodings.ocsf.objects import (
     endpoint,
-    is_address,
-    is_country,
-    is_email,
     named,
     user_of,
     user_target,
 )
-from tallystick.destinations.encodings.ocsf.products import product_of
 from tallystick.destinations.encodings.ocsf.schema import (
     ACCOUNT,
     API,
@@ -44,13 +40,14 @@ from tallystick.destinations.encodings.ocsf.schema import (
     find_activity,
 )
 from tallystick.destinations.encodings.registry import Options
+from tallystick.destinations.encodings.rest import rest_of
+from tallystick.destinations.encodings.times import millis_of
+from tallystick.destinations.encodings.values import is_address, is_country, is_email
 from tallystick.event import Event, Target
 from tallystick.event.codec import decode_line
 
 _SEVERITIES = ("Unknown", "Informational", "Low", "Medium", "High", "Critical", "Fatal")
 _STATUS = {"success": (1, "Success"), "failure": (2, "Failure"), "denied": (2, "Failure")}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 _NEEDS_SOURCE = (API, DATASTORE, FILE_HOSTING)
 _encode = msgspec.json.Encoder().encode
 
@@ -71,9 +68,7 @@ class OcsfEvents:
 
     def build(self, event: Event) -> dict[str, Any]:
         """The event as OCSF has it."""
-        ingest, source = event.ingest, event.source
-        product = product_of((ingest and ingest.mapping) or "", (source and source.name) or "")
-        facts = facts_of(event, product)
+        facts = facts_of(event)
         chosen = choose_class(facts, self._schema)
         one = self._schema.classes[chosen.uid]
         activity = find_activity(one, chosen.operation)
@@ -123,7 +118,7 @@ class _Draft:
             "type_name": f"{one.name}: {activity_name if activity_id != OTHER else 'Other'}",
             "severity_id": severity,
             "severity": _SEVERITIES[severity],
-            "time": _millis(event.occurred_at or ""),
+            "time": millis_of(event.occurred_at or ""),
             "time_dt": event.occurred_at or "",
             **self._status(),
             "metadata": self._metadata,
@@ -291,15 +286,13 @@ class _Draft:
     def _place_origin(self) -> None:
         if self._event.source:
             self._metadata["log_name"] = self._event.source.name
-        self._metadata["logged_time"] = _millis(self._event.received_at or "")
+        self._metadata["logged_time"] = millis_of(self._event.received_at or "")
         self._metadata["logged_time_dt"] = self._event.received_at or ""
 
     def _leave_rest(self) -> None:
         """Members of the canonical line that OCSF has no attribute for."""
-        for name in ("category", "on_behalf_of", "changes", "metadata", "enrichment", "producer", "source", "ingest", "sealed"):
-            value = getattr(self._event, name)
-            if value is not msgspec.UNSET:
-                self._unmapped[name] = value
+        names = ("category", "on_behalf_of", "changes", "metadata", "enrichment", "producer", "source", "ingest", "sealed")
+        self._unmapped |= rest_of(self._event, names)
 
     def _take(self, kind: str) -> Target | None:
         found = first_of(self._unplaced, kind)
@@ -309,11 +302,6 @@ class _Draft:
 
     def _observe(self, name: str, type_id: int, value: str) -> None:
         self._observables.append({"name": name, "type_id": type_id, "value": value})
-
-
-def _millis(text: str) -> int:
-    """Milliseconds since 1970 of a canonical time."""
-    return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND if text else 0
 
 
 def make(options: Options) -> OcsfEvents:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from typing import Any
 
+from tallystick.destinations.encodings.values import is_address, is_email
 from tallystick.event import Actor, Target
 
-_EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+\-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9.-]+")
-_ADDRESS_MAX = 40
 _USER_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (4, "Service")}
 
 
@@ -49,23 +46,3 @@ def named(target: Target, *extra: str) -> dict[str, Any]:
 def endpoint(text: str) -> dict[str, Any]:
     """An endpoint out of what a record gave as its address: an address, or a name such as `ec2.amazonaws.com`."""
     return {"ip": text} if is_address(text) else {"name": text}
-
-
-def is_address(text: str) -> bool:
-    """Whether the text is an IP address in a form that OCSF takes."""
-    if len(text) > _ADDRESS_MAX:
-        return False
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def is_email(text: str) -> bool:
-    return _EMAIL.fullmatch(text) is not None
-
-
-def is_country(text: str) -> bool:
-    """Whether the text may be a country's code of two letters, the one form of a place that OCSF takes as a text."""
-    return len(text) == 2 and text.isascii() and text.isupper()
