@@ -32,6 +32,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.config import (
         BatchSettings,
         CaseSettings,
+        ClassSettings,
         Config,
         ContractSettings,
         DestinationSettings,
@@ -60,6 +61,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[server] tls = {…}"] = TlsSettings
         if field.name == "limits":
             found["[tenants.NAME]"] = TenantSettings
+        if field.name == "retention":
+            found["[retention.classes.NAME]"] = ClassSettings
         if field.name == "catalog":
             found["[catalog.contracts.NAME]"] = ContractSettings
     found["[sources.NAME], every type"] = SourceSettings

@@ -67,6 +67,7 @@ ALLOWED = {
     "getStatus": "read operate",
     "tailEvents": "read",
     "listTenants": "read verify operate keys",
+    "getRetention": "read operate",
     "createTenant": "operate",
 }
 """Operation → permissions of which one is enough; None: open to strangers. A new operation must be put here."""

@@ -15,6 +15,7 @@ from tallystick.api.door import InnerDoor
 from tallystick.api.log_reads import LogReads
 from tallystick.api.tail import TailHub
 from tallystick.api.work import BoundedPool
+from tallystick.archive.catalog import Catalog
 from tallystick.archive.quarantine import Quarantine
 from tallystick.config import Config
 from tallystick.delivery.dead_letters import DeadLetters
@@ -53,11 +54,13 @@ class ApiDeps:
     reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))
     exports: BoundedPool = field(default_factory=lambda: BoundedPool("export", threads=2, queue=16))
     open_exports: int = 0
+    catalog: Catalog = field(init=False)
     auditor: Auditor = field(init=False)
     log_reads: LogReads = field(init=False)
     logins: LoginGuard = field(init=False)
 
     def __post_init__(self) -> None:
+        self.catalog = Catalog(self.data_dir / "catalog.sqlite")
         self.auditor = Auditor(self.door)
         self.log_reads = LogReads(self.auditor, self.config.log.read_record_interval.seconds)
         self.logins = LoginGuard(
@@ -79,6 +82,7 @@ class ApiDeps:
         for pool in (self.searches, self.reads, self.exports):
             pool.close()
         self.engine.close()
+        self.catalog.close()
 
 
 DepsDep = NamedDependency[ApiDeps]

@@ -2,6 +2,7 @@
 
 from tallystick.config.load import load_config
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
+from tallystick.config.retention import ClassSettings, RetentionSettings
 from tallystick.config.settings import (
     ArchiveSettings,
     BatchSettings,
@@ -28,6 +29,7 @@ __all__ = [
     "BatchSettings",
     "CaseSettings",
     "CatalogSettings",
+    "ClassSettings",
     "CompletenessSettings",
     "Config",
     "ConsoleSettings",
@@ -42,6 +44,7 @@ __all__ = [
     "LogSettings",
     "PipelineSettings",
     "QuerySettings",
+    "RetentionSettings",
     "SealSettings",
     "ServerSettings",
     "Size",

@@ -62,6 +62,11 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
         if not _TENANT.fullmatch(name):
             hint = "It is made of a-z, 0-9, _ and -, begins with a letter or digit, and has at most 63 characters"
             raise ConfigError(f"`{name}` is no name of a tenant", place=_locate(path, data, f"tenants.{name}"), hint=hint)
+        try:
+            config.retention.check(config.tenants[name].retention)
+        except ValueError as error:
+            place = _locate(path, data, f"tenants.{name}.retention")
+            raise ConfigError(f"tenants.{name}.retention: {error}", place=place) from error
     return config
 
 
@@ -135,7 +140,7 @@ def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes,
     except msgspec.ValidationError as error:
         text = str(error)
         match = _PATH.search(text)
-        dotted = (match[1].strip(".") if match else "").replace("[...]", "")
+        dotted = _named(raw, kind, match[1].strip(".") if match else "")
         unknown = re.search(r"unknown field `([^`]+)`", text)
         if unknown:
             dotted = f"{dotted}.{unknown[1]}".strip(".")
@@ -146,6 +151,24 @@ def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes,
         named = re.match(r"(\w+) = ", text)  # what a settings class says itself is about one of its keys
         place = _locate(path, data, f"{dotted}.{named[1]}" if named else dotted)
         raise ConfigError(f"{dotted}: {text}", place=place, hint="docs/configuration.md lists every setting") from error
+
+
+def _named(raw: dict[str, Any], kind: type[T], dotted: str) -> str:
+    """``dotted`` with the key in place of `[...]`, which is all that msgspec says of a table's key: the one that fails alone."""
+    table, found, rest = dotted.partition("[...]")
+    parts = table.split(".")
+    inner: Any = raw
+    for part in parts:
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    for key, value in inner.items() if found and isinstance(inner, dict) else ():
+        alone: Any = {key: value}
+        for part in reversed(parts):
+            alone = {part: alone}
+        try:
+            msgspec.convert(alone, kind, dec_hook=_decode_unit)
+        except msgspec.ValidationError:
+            return _named(raw, kind, f"{table}.{key}{rest}")
+    return table + rest
 
 
 def _decode_unit(kind: type, value: Any) -> Any:

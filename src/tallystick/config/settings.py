@@ -14,6 +14,7 @@ from msgspec import Meta, field
 
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
+from tallystick.config.retention import RetentionSettings
 from tallystick.config.units import Duration, Size
 
 
@@ -208,12 +209,16 @@ class IngestLimits(Settings, frozen=True):
 
 
 class TenantSettings(Settings, frozen=True):
-    """`[tenants.NAME]`: quotas of this tenant in place of those in `[limits]`."""
+    """`[tenants.NAME]`: what holds for this tenant in place of what holds for all."""
 
     events_per_second: Annotated[
         Annotated[int, Meta(ge=1)] | None, Meta(description="Instead of `[limits] tenant_events_per_second`.")
     ] = None
     bytes_per_second: Annotated[Size | None, Meta(description="Instead of `[limits] tenant_bytes_per_second`.")] = None
+    retention: Annotated[
+        dict[str, Duration],
+        Meta(description='Periods of this tenant by class, in place of those of the classes: `{ standard = "3650d" }`.'),
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_rate("bytes_per_second", self.bytes_per_second)
@@ -311,6 +316,7 @@ class Config(Settings, frozen=True):
     limits: IngestLimits = field(default_factory=IngestLimits)
     seal: SealSettings = field(default_factory=SealSettings)
     archive: ArchiveSettings = field(default_factory=ArchiveSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     completeness: CompletenessSettings = field(default_factory=CompletenessSettings)
     query: QuerySettings = field(default_factory=QuerySettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -272,6 +272,8 @@ def encode_lines(
     if lines is None:
         set_server_fields(events, stamp)
         lines = list(map(_encode, events))
+    if stamp.classify is not None:
+        lines = stamp.classify(lines)
     if lines and max(map(len, lines)) > bound.event_bytes:
         positions = [place for place, line in enumerate(lines) if len(line) > bound.event_bytes]
         raise EventTooLargeError(_too_large(len(lines[positions[0]]), bound), positions=positions)

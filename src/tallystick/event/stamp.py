@@ -14,7 +14,7 @@ what an event costs. Tests hold the two ways to each other, byte for byte.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -40,7 +40,8 @@ class Stamp:
     """What the server says about every event of one batch.
 
     ``received_at`` is canonical (`times.format_utc`), one clock reading for the batch; ``config`` is the hash of the
-    configuration; ``ids`` makes the missing ids, and its ``prefix`` tells them from the sender's.
+    configuration; ``ids`` makes the missing ids, and its ``prefix`` tells them from the sender's. ``classify`` puts the class of
+    each into lines that have ``retention_class``; None: it is that of all.
     """
 
     tenant: str
@@ -49,6 +50,7 @@ class Stamp:
     mapping: str | None = None
     retention_class: str = "standard"
     config: str = ""
+    classify: Callable[[list[bytes]], list[bytes]] | None = None
     ids: IdMaker = field(init=False)
 
     def __post_init__(self) -> None:

@@ -16,11 +16,13 @@ from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.kind import MappedSettings, load_kind
 from tallystick.sources.plan import EVENTS, INNER, SourcePlan, build_plans
+from tallystick.sources.retention import ClassRules
 
 
 def check_config(config: Config) -> list[dict[str, Any]]:
     """Every way from a source to a destination, with the places where an event may end. Raises ConfigError."""
     plans = build_plans(config, compile_query)
+    ClassRules(config)
     wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 

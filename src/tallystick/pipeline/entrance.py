@@ -38,6 +38,7 @@ from tallystick.sources.front import Front
 from tallystick.sources.intake import IntakeService
 from tallystick.sources.plan import SourcePlan, build_plans
 from tallystick.sources.quota import Quotas
+from tallystick.sources.retention import ClassRules
 from tallystick.sources.routes import build_routes
 from tallystick.sources.tally import SourceTallies
 from tallystick.sources.together import Together
@@ -114,12 +115,13 @@ def build_service(
         config.hash,
         tallies((plan.name, plan.type) for plan in plans.values()),
         Quotas(config.limits, config.tenants, buckets=bounds.buckets),
+        rules=ClassRules(config),
     )
 
 
 def meet_config(service: IntakeService, config: Config, plans: Mapping[str, SourcePlan]) -> None:
     """From now on what comes in is worked on by ``plans``."""
-    service.plans = plans
+    service.plans, service.rules = plans, ClassRules(config)
     service.reader = _reader(config)
     service.config_hash = config.hash
     service.tallies.meet((plan.name, plan.type) for plan in plans.values())
@@ -156,7 +158,8 @@ class Entrance:
         self._server = _public_server(config, self._answer, self._protocol, bounds.connections)
 
     def check(self, config: Config, plans: Mapping[str, SourcePlan]) -> None:
-        """Raises ConfigError when the certificate cannot be loaded."""
+        """Raises ConfigError when the certificate cannot be loaded, or a class's query cannot be read."""
+        ClassRules(config)
         if config.server.tls is not None and self._server.config.ssl is not None:
             scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             _load_certificate(scratch, config)

@@ -28,6 +28,7 @@ from tallystick.sources.intake import IntakeService
 from tallystick.sources.kind import load_kind
 from tallystick.sources.part import Part
 from tallystick.sources.plan import INNER, SourcePlan, build_plans
+from tallystick.sources.retention import ClassRules
 from tallystick.sources.submission import Bad, Draft, ForbiddenTenantError, InvalidBatchError, Sender
 from tallystick.sources.tally import SourceTallies
 from tallystick.transforms.report import read_records
@@ -106,7 +107,15 @@ class Rehearsal:
         reader = EventReader(Limits(config.limits.event.bytes, config.limits.depth, config.limits.events))
         digester = Digester(_HANDLE.encode())
         self._service = IntakeService(
-            cast("Appender", None), _Tenants(), self.plans, reader, digester, config.hash, SourceTallies([]), clock=time.time
+            cast("Appender", None),
+            _Tenants(),
+            self.plans,
+            reader,
+            digester,
+            config.hash,
+            SourceTallies([]),
+            rules=ClassRules(config),
+            clock=time.time,
         )
         self._seen: dict[tuple[str, bytes], bytes | None] = {}
 

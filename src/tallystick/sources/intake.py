@@ -43,6 +43,7 @@ from tallystick.sources.part import Part, Shares, conflict_of, outcome_of, produ
 from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.refusal import TOO_MANY_EVENTS
+from tallystick.sources.retention import ClassRules
 from tallystick.sources.submission import (
     Bad,
     ConflictingLinesError,
@@ -89,7 +90,7 @@ class IntakeService:
     tallies: SourceTallies
     quotas: Quotas = field(default_factory=Quotas)
     turns: Turns = field(default_factory=Turns)
-    retention_class: str = "standard"
+    rules: ClassRules = field(default_factory=ClassRules)
     clock: Callable[[], float] = time.time
 
     async def record(self, event: dict[str, Any]) -> None:
@@ -325,8 +326,8 @@ class IntakeService:
             received_at=draft.received_at,
             source=Source(name=draft.plan.name, type=draft.plan.type, credential=draft.sender.credential or UNSET),
             mapping=draft.plan.mapping.name if draft.plan.mapping else None,
-            retention_class=self.retention_class,
             config=draft.config,
+            classify=self.rules.apply if self.rules else None,
         )
         try:
             lines = encode_lines(part.events, stamp, self.reader.limits, part.said)

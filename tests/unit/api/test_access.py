@@ -43,6 +43,7 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/quarantine/{record_id}"): {"read"},
     ("POST", "/v1/quarantine/replay"): {"operate"},
     ("POST", "/v1/quarantine/{record_id}/replay"): {"operate"},
+    ("GET", "/v1/retention"): {"read", "operate"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},
