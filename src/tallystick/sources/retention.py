@@ -56,4 +56,6 @@ def _compile(config: Config, name: str, query: str) -> Matcher:
         return compile_query(query)
     except QueryError as error:
         place = place_of(config, f"retention.classes.{name}.where")
-        raise ConfigError(f"retention.classes.{name}.where: {error.message} ({error.place})", place=place, hint=error.hint) from error
+        raise ConfigError(
+            f"retention.classes.{name}.where: {error.message} ({error.place})", place=place, hint=error.hint
+        ) from error
