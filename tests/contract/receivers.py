@@ -5,16 +5,25 @@ Where the guarantee is at least once, an event that came again counts once, told
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from contract.destinations import Harness
+from tallystick.config import Duration
+from tallystick.destinations.datadog import DatadogDestination, DatadogSettings
+from tallystick.destinations.loki import LokiDestination, LokiSettings
 from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
+from tallystick.destinations.slack import SlackDestination, SlackSettings
 from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
 from tallystick.plugin import Destination
+from tallystick.testing.datadog import DatadogReceiver
+from tallystick.testing.loki import LokiReceiver
 from tallystick.testing.opensearch import OpenSearchReceiver
 from tallystick.testing.receiver import Said
+from tallystick.testing.slack import SlackReceiver
 from tallystick.testing.splunk import SplunkReceiver, said
 
 
@@ -78,8 +87,95 @@ class SplunkHarness(Harness):
         yield lambda: SplunkHecDestination("splunk", self.settings(token="wrong"))
 
 
+class LokiHarness(Harness):
+    kind = "loki"
+
+    def __init__(self, receiver: LokiReceiver) -> None:
+        self.receiver = receiver
+        receiver.password = "open sesame"
+
+    def settings(self, **changes: Any) -> LokiSettings:
+        mine = {"url": self.receiver.url, "allow_private": True, "username": "loki", "password": "open sesame"}
+        return LokiSettings(**(mine | changes))
+
+    def make(self) -> Destination:
+        return LokiDestination("loki", self.settings())
+
+    def ids(self) -> list[str]:
+        return [json.loads(line)["id"] for entries in self.receiver.streams.values() for _, line in entries]
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: LokiDestination("loki", self.settings(password="wrong"))
+
+
+class DatadogHarness(Harness):
+    kind = "datadog"
+
+    def __init__(self, receiver: DatadogReceiver) -> None:
+        self.receiver = receiver
+
+    def settings(self, **changes: Any) -> DatadogSettings:
+        mine = {"url": self.receiver.url, "allow_private": True, "api_key": next(iter(self.receiver.api_keys))}
+        return DatadogSettings(**(mine | changes))
+
+    def make(self) -> Destination:
+        return DatadogDestination("dd", self.settings())
+
+    def ids(self) -> list[str]:
+        return in_order({json.loads(entry["message"])["id"] for entry in self.receiver.entries})
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: DatadogDestination("dd", self.settings(api_key="wrong"))
+
+
+class SlackHarness(Harness):
+    kind = "slack"
+
+    def __init__(self, receiver: SlackReceiver) -> None:
+        self.receiver = receiver
+
+    def settings(self, **changes: Any) -> SlackSettings:
+        return SlackSettings(**({"url": self.receiver.webhook, "allow_private": True, "interval": Duration("1ms")} | changes))
+
+    def make(self) -> Destination:
+        return SlackDestination("chat", self.settings())
+
+    def ids(self) -> list[str]:
+        """Out of the text, each once."""
+        return list(
+            dict.fromkeys(found for text in self.receiver.messages for found in re.findall(r" · (\S+)$", text, re.MULTILINE))
+        )
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500, b"rollup_error")] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: SlackDestination("chat", self.settings(url=self.receiver.url + "/services/gone"))
+
+
 RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
+    "datadog": (DatadogReceiver, DatadogHarness),
+    "loki": (LokiReceiver, LokiHarness),
     "opensearch": (OpenSearchReceiver, OpenSearchHarness),
+    "slack": (SlackReceiver, SlackHarness),
     "splunk_hec": (SplunkReceiver, SplunkHarness),
 }
 """Kind → its receiver, a context manager, and the harness made with it."""

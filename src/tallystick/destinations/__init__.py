@@ -15,10 +15,13 @@ from tallystick.plugin import Destination
 from tallystick.query.evaluate import compile_query
 
 DESTINATIONS: dict[str, str] = {
+    "datadog": "tallystick.destinations.datadog:DatadogDestination",
     "file": "tallystick.destinations.file:FileDestination",
+    "loki": "tallystick.destinations.loki:LokiDestination",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
+    "slack": "tallystick.destinations.slack:SlackDestination",
     "splunk_hec": "tallystick.destinations.splunk_hec:SplunkHecDestination",
     "webhook": "tallystick.destinations.webhook:WebhookDestination",
 }

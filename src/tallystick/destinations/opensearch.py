@@ -8,7 +8,6 @@ rest; after a restart the whole cut is sent again, and those that are there answ
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from msgspec import Meta
 from tallystick.config import DestinationSettings
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
 from tallystick.destinations.encodings.bulk import BulkCreate
-from tallystick.destinations.over_http import HttpDestination, HttpSettings
+from tallystick.destinations.over_http import HttpDestination, HttpSettings, basic_authorization
 from tallystick.errors import ConfigError
 from tallystick.http.outbound import Reply
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
@@ -48,18 +47,11 @@ class OpenSearchSettings(HttpSettings, frozen=True, kw_only=True):
             raise ConfigError(
                 f"index: {self.index!r} is no name of an index", hint="Lower-case letters, digits, `.`, `_`, `-`, and {tenant}"
             )
-        if (self.username is None) != (self.password is None):
-            raise ConfigError("username and password belong together")
-        if self.username is not None and self.api_key is not None:
-            raise ConfigError("either username and password, or api_key")
+        self.authorization()
 
     def authorization(self) -> dict[str, str]:
-        """The header that says who sends."""
-        if self.api_key is not None:
-            return {"authorization": f"ApiKey {self.api_key}"}
-        if self.username is not None:
-            return {"authorization": "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()}
-        return {}
+        """The header that says who sends. Raises ConfigError."""
+        return basic_authorization(self.username, self.password, self.api_key, scheme="ApiKey")
 
 
 REQUESTS = AnswerTable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from tallystick.config import Duration
 from tallystick.destinations.encodings import EncodingSettings
 from tallystick.destinations.encodings.framing import compress_gzip
 from tallystick.destinations.encodings.registry import Shape
-from tallystick.errors import DestinationUnavailableError
+from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.http.outbound import REPLY_MAX, ForbiddenAddressError, OutboundClient, Reply, check_url, trust_context
 from tallystick.plugin import Answer, AnswerKind, Cut
 
@@ -94,3 +95,16 @@ class HttpDestination:
         """The URL without its query, which may hold a token."""
         parts = urlsplit(self._url)
         return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def basic_authorization(username: str | None, password: str | None, token: str | None, scheme: str = "Bearer") -> dict[str, str]:
+    """The header of a user with a password, or of a token; none without either. Raises ConfigError for half of one, or for both."""
+    if (username is None) != (password is None):
+        raise ConfigError("username and password belong together")
+    if username is not None and token is not None:
+        raise ConfigError("either username and password, or a token or key")
+    if token is not None:
+        return {"authorization": f"{scheme} {token}"}
+    if username is None:
+        return {}
+    return {"authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}
