@@ -16,12 +16,14 @@ from tallystick.config import Duration
 from tallystick.destinations.datadog import DatadogDestination, DatadogSettings
 from tallystick.destinations.loki import LokiDestination, LokiSettings
 from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
+from tallystick.destinations.otlp import OtlpDestination, OtlpSettings
 from tallystick.destinations.slack import SlackDestination, SlackSettings
 from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
 from tallystick.plugin import Destination
 from tallystick.testing.datadog import DatadogReceiver
 from tallystick.testing.loki import LokiReceiver
 from tallystick.testing.opensearch import OpenSearchReceiver
+from tallystick.testing.otlp import OtlpReceiver
 from tallystick.testing.receiver import Said
 from tallystick.testing.slack import SlackReceiver
 from tallystick.testing.splunk import SplunkReceiver, said
@@ -171,10 +173,38 @@ class SlackHarness(Harness):
         yield lambda: SlackDestination("chat", self.settings(url=self.receiver.url + "/services/gone"))
 
 
+class OtlpHarness(Harness):
+    kind = "otlp"
+
+    def __init__(self, receiver: OtlpReceiver) -> None:
+        self.receiver = receiver
+        receiver.token = "open sesame"
+
+    def settings(self, token: str = "open sesame") -> OtlpSettings:
+        return OtlpSettings(url=self.receiver.url, allow_private=True, headers={"authorization": f"Bearer {token}"})
+
+    def make(self) -> Destination:
+        return OtlpDestination("otel", self.settings())
+
+    def ids(self) -> list[str]:
+        return in_order({record.attributes[0].value.string_value for record in self.receiver.records})
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: OtlpDestination("otel", self.settings(token="wrong"))
+
+
 RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
     "datadog": (DatadogReceiver, DatadogHarness),
     "loki": (LokiReceiver, LokiHarness),
     "opensearch": (OpenSearchReceiver, OpenSearchHarness),
+    "otlp": (OtlpReceiver, OtlpHarness),
     "slack": (SlackReceiver, SlackHarness),
     "splunk_hec": (SplunkReceiver, SplunkHarness),
 }

@@ -20,6 +20,7 @@ DESTINATIONS: dict[str, str] = {
     "loki": "tallystick.destinations.loki:LokiDestination",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
+    "otlp": "tallystick.destinations.otlp:OtlpDestination",
     "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
     "slack": "tallystick.destinations.slack:SlackDestination",
     "splunk_hec": "tallystick.destinations.splunk_hec:SplunkHecDestination",
