@@ -41,6 +41,7 @@ from obstore.store import LocalStore
 from tallystick.archive.store import open_remote
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import EncodingSettings
+from tallystick.destinations.encodings.registry import Shape
 from tallystick.durable import make_dir, publish_new, sync_dir
 from tallystick.errors import ConfigError
 from tallystick.evidence.entry import event_hashes
@@ -55,8 +56,12 @@ _SCHEMES = ("s3://", "gs://", "az://")
 class ObjectStoreSettings(EncodingSettings, frozen=True, kw_only=True):
     """`type = "object_store"`"""
 
+    carries: ClassVar[tuple[Shape, ...]] = ("json", "text", "whole")
+
     url: Annotated[str, Meta(description="A directory, or s3://bucket/prefix, gs://bucket/prefix, az://container/prefix.")]
-    compression: Annotated[Literal["none", "zstd", "gzip"], Meta(description="Framing of each object.")] = "zstd"
+    compression: Annotated[
+        Literal["none", "zstd", "gzip"], Meta(description="Framing of each object; Parquet files have their own.")
+    ] = "zstd"
     timeout: Annotated[Duration, Meta(description="Longest time for one request.")] = field(default_factory=lambda: Duration("30s"))
     options: Annotated[
         dict[str, str], Meta(description="Options of the store as obstore names them: endpoint, region, access_key_id …")

@@ -4,6 +4,7 @@ A destination says which shapes it can carry (`EncodingSettings.carries`), an en
 
     json     a record is one JSON object: goes into lines, JSON envelopes, JSON columns, messages
     text     a record is one line of text that is no JSON: goes into lines and messages
+    whole    a cut is one body of bytes: goes into objects
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from tallystick.destinations.encodings.framing import Batch, Compressed, Envelop
 from tallystick.errors import ConfigError
 from tallystick.plugin import Encoder
 
-Shape = Literal["json", "text"]
+Shape = Literal["json", "text", "whole"]
+SHAPES: tuple[Shape, ...] = ("json", "text", "whole")
 Framing = Literal["lines", "envelope"]
 Compression = Literal["none", "zstd", "gzip"]
 Options = Mapping[str, str]
@@ -31,16 +33,30 @@ class EncodingKind:
     """Where an encoding is (``module:factory``, called with the options), and the shape of its records.
 
     ``batch_type``: the media type of the encoding's own way to put several events together, a JSON array of them.
+    ``is_compressed``: its bytes are, and no framing goes around them.
     """
 
     factory: str
     shape: Shape
     batch_type: str = ""
+    is_compressed: bool = False
 
     def make(self, options: Options) -> EventEncoding:
-        """The encoding itself."""
+        """The encoding of single events. Not for the shape `whole`."""
+        return cast("EventEncoding", self._call(options))
+
+    def make_encoder(self, framing: Framing, options: Options) -> Encoder:
+        """The encoder of whole cuts, in that framing."""
+        if self.shape == "whole":
+            return cast("Encoder", self._call(options))
+        events = self.make(options)
+        if framing == "lines":
+            return Lines(events)
+        return Batch(events, self.batch_type) if self.batch_type else Envelope(events)
+
+    def _call(self, options: Options) -> object:
         module, name = self.factory.split(":")
-        factory = cast("Callable[[Options], EventEncoding]", getattr(importlib.import_module(f"{_HERE}.{module}"), name))
+        factory = cast("Callable[[Options], object]", getattr(importlib.import_module(f"{_HERE}.{module}"), name))
         return factory(options)
 
 
@@ -52,10 +68,12 @@ ENCODINGS: dict[str, EncodingKind] = {
     "cef": EncodingKind("cef:make", "text"),
     "leef": EncodingKind("leef:make", "text"),
     "rfc5424": EncodingKind("rfc5424:make", "text"),
+    "otlp": EncodingKind("otlp:make", "whole"),
+    "parquet": EncodingKind("parquet:make", "whole", is_compressed=True),
 }
 
 
-def find_encoding(name: str, carries: Collection[Shape] = ("json", "text")) -> EncodingKind:
+def find_encoding(name: str, carries: Collection[Shape] = SHAPES) -> EncodingKind:
     """The encoding of that name. Raises ConfigError for one that is unknown, or of a shape that cannot be carried."""
     fitting = [known for known, kind in ENCODINGS.items() if kind.shape in carries]
     if name not in ENCODINGS:
@@ -73,8 +91,5 @@ def make_encoder(
 ) -> Encoder:
     """The encoder of that name in that framing. Raises ConfigError for an unknown name."""
     kind = find_encoding(encoding)
-    events = kind.make(options or {})
-    inner: Encoder = (
-        Lines(events) if framing == "lines" else Batch(events, kind.batch_type) if kind.batch_type else Envelope(events)
-    )
-    return inner if compression == "none" else Compressed(inner, compression)
+    inner = kind.make_encoder(framing, options or {})
+    return inner if compression == "none" or kind.is_compressed else Compressed(inner, compression)

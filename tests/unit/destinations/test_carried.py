@@ -1,0 +1,55 @@
+"""Destinations of files carry every encoding that they say they do, through a retry and a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.delivery import make_cut
+from support.event_corpus import hard_lines
+from tallystick.destinations.encodings import ENCODINGS, EncodingSettings
+from tallystick.destinations.file import FileDestination, FileSettings
+from tallystick.destinations.object_store import ObjectStoreDestination, ObjectStoreSettings
+from tallystick.plugin import AnswerKind, Cut
+
+
+def carried(settings: type[EncodingSettings]) -> list[str]:
+    return sorted(name for name, kind in ENCODINGS.items() if kind.shape in settings.carries)
+
+
+@pytest.mark.parametrize("encoding", carried(FileSettings))
+async def test_a_file_holds_each_cut_once(encoding: str, tmp_path: Path) -> None:
+    """Two cuts, each sent twice by instances that know nothing of each other: the bytes of both, once, in order."""
+    path = tmp_path / "events"
+    bodies, after = [], ""
+    for first in (0, 100):
+        answers, cut = [], None
+        lines = hard_lines()
+        for _ in range(2):
+            destination = FileDestination("disk", FileSettings(path=str(path), encoding=encoding))
+            cut = make_cut(destination, lines, first, after=after)
+            answers.append(await destination.send(cut))
+            await destination.close()
+        assert [answer.kind for answer in answers] == [AnswerKind.DELIVERED, AnswerKind.DELIVERED]
+        assert answers[0].where == answers[1].where
+        after = answers[0].where
+        bodies.append(cut.body if cut else b"")
+    assert path.read_bytes() == b"".join(bodies)
+    assert not (tmp_path / "events.salvage").exists()
+
+
+@pytest.mark.parametrize("encoding", carried(ObjectStoreSettings))
+async def test_a_directory_holds_each_object_once(encoding: str, tmp_path: Path) -> None:
+    """The same cut from two instances has one name and one content, and a proof beside it."""
+    lines = hard_lines()
+    cuts: list[Cut] = []
+    for _ in range(2):
+        destination = ObjectStoreDestination("lake", ObjectStoreSettings(url=str(tmp_path / "lake"), encoding=encoding))
+        cuts.append(make_cut(destination, lines))
+        assert (await destination.send(cuts[-1])).kind is AnswerKind.DELIVERED
+        await destination.close()
+    assert cuts[0].body == cuts[1].body
+    found = sorted(path for path in (tmp_path / "lake").rglob("*") if path.is_file())
+    assert [path.name for path in found] == [f"{cuts[0].name}{cuts[0].suffix}", f"{cuts[0].name}{cuts[0].suffix}.proof"]
+    assert found[0].read_bytes() == cuts[0].body
