@@ -43,7 +43,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     from tallystick.destinations.encodings import EncodingSettings
     from tallystick.destinations.over_http import HttpSettings
     from tallystick.sources.forward import ForwardUser
-    from tallystick.sources.kafka import SaslSettings
+    from tallystick.sources.kafka_login import SaslSettings
     from tallystick.sources.kind import KINDS, MappedSettings, SourceSettings, load_kind
     from tallystick.sources.listener import ListenSettings
     from tallystick.sources.pull.auth import AuthSettings
@@ -72,7 +72,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found["tls = {…} of a source or destination that connects"] = RemoteTlsSettings
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
-    found["[sources.NAME] sasl = {…} of type kafka"] = SaslSettings
+    found["sasl = {…} of a source or destination of type kafka"] = SaslSettings
     found["[sources.NAME] auth = {…} of a source that pulls"] = AuthSettings
     found["[transforms.NAME], every type that changes events"] = ChosenSettings
     for kind, settings in TRANSFORMS.items():

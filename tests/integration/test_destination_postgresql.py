@@ -111,7 +111,7 @@ async def test_without_create_a_missing_table_parks(harness: PostgresqlHarness) 
 
 
 async def test_a_commit_whose_answer_was_lost_is_found(harness: PostgresqlHarness) -> None:
-    """The connection breaks right after the commit: the attempt is a retry, and the next finds the cut by name and inserts nothing."""
+    """The connection breaks right after the commit: the attempt is a retry, and the next finds the rows; a deleted one comes back."""
     destination = harness.make()
     await destination.probe()
     commit = destination._commit
@@ -123,8 +123,9 @@ async def test_a_commit_whose_answer_was_lost_is_found(harness: PostgresqlHarnes
     destination._commit = lose  # type: ignore[method-assign]
     cut = make_cut(destination, [make_line(0), make_line(1)])
     assert (await destination.send(cut)).kind is AnswerKind.RETRY
-    run(harness, "DELETE FROM tallystick_events")  # so that an insertion would show
+    assert harness.ids() == ["acme-0", "acme-1"]
+    run(harness, "DELETE FROM tallystick_events WHERE id = 'acme-0'")
     destination._commit = commit  # type: ignore[method-assign]
     assert (await destination.send(cut)).kind is AnswerKind.DELIVERED
-    assert harness.ids() == []
+    assert harness.ids() == ["acme-0", "acme-1"]
     await destination.close()

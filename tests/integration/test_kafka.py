@@ -20,7 +20,8 @@ from tallystick.config.settings import IngestLimits
 from tallystick.config.units import Duration, Size
 from tallystick.errors import TallystickError
 from tallystick.plugin import SourceContext
-from tallystick.sources.kafka import KafkaSettings, KafkaSource, SaslSettings
+from tallystick.sources.kafka import KafkaSettings, KafkaSource
+from tallystick.sources.kafka_login import SaslSettings
 from tallystick.sources.remote import RemoteTlsSettings
 from tallystick.testing.source import MemoryIntake
 

@@ -27,7 +27,7 @@ from tallystick.destinations import load_destination
 from tallystick.durable import set_observer
 from tallystick.privacy.keys import KeyStore
 
-MOMENTS = {"postgresql": "_commit"}
+MOMENTS = {"postgresql": "_commit", "kafka": "_commit"}
 """Kind → the method in which the other side makes a cut its own."""
 
 

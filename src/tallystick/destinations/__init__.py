@@ -18,6 +18,7 @@ DESTINATIONS: dict[str, str] = {
     "datadog": "tallystick.destinations.datadog:DatadogDestination",
     "file": "tallystick.destinations.file:FileDestination",
     "loki": "tallystick.destinations.loki:LokiDestination",
+    "kafka": "tallystick.destinations.kafka:KafkaDestination[kafka]",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "otlp": "tallystick.destinations.otlp:OtlpDestination",

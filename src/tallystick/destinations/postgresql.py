@@ -1,11 +1,10 @@
 """Destination `postgresql`: rows and cursor in one transaction; exactly once.
 
-    lock this tenant's cursor row ──► is the cut among its `recent` ones? ──► COPY the rows ──► move the cursor ──► COMMIT
+    lock this tenant's cursor row ──► COPY the rows ──► note the cut in the cursor row ──► COMMIT
 
-How exactly-once works: the name of the cut is written into the cursor row by the transaction that inserts its rows, so both are
-there or neither is. When a commit's answer was lost, or the process ended before it was settled, the same cut comes again, finds its name
-and inserts nothing. A cut that is not known by name (replayed, or cut anew after a lost state) may still have rows in the table: then
-COPY meets the key (tenant, index), its savepoint is undone, and the rows are inserted one by one where they are missing:
+How exactly-once works: the cut's name is written into the cursor row by the transaction that inserts its rows, so both are there
+or neither is: `find` asks for the name. When a commit's answer was lost, or the process ended before it was settled, the same cut comes
+again: COPY meets the key (tenant, index), its savepoint is undone, and rows are inserted where they are missing. Those that are not:
 
 1. the row under (tenant, index) has the same event: it arrived before.
 2. it has another event: somebody else writes here. Nothing is written, the destination parks and says so.
@@ -95,8 +94,7 @@ class PostgresqlDestination:
     batch: ClassVar[BatchDefaults] = BatchDefaults(max_events=10_000, max_bytes=16 << 20, max_age_s=1.0)
     answers: ClassVar[dict[str, str]] = {
         "committed": "delivered",
-        "the cursor row knows the cut": "delivered: an earlier attempt took effect",
-        "rows that are there already, the same events": "delivered; only the missing ones are inserted",
+        "rows that are there already, the same events": "delivered: an earlier attempt took effect; what is missing is inserted",
         "a row under (tenant, index) with another event": "park, with an alarm; nothing is written",
         "an event's id is in the table under another index": "that event is dead-lettered as id_taken, the others are delivered",
         "22, 23, 54, P0 (data, constraint, limit, trigger)": "split the cut in halves; a single event is dead-lettered",
@@ -151,9 +149,7 @@ class PostgresqlDestination:
         connection = self._connect()
         refused: dict[int, str] = {}
         with connection.cursor() as cursor:
-            if cut.name in self._lock(cursor, cut):
-                connection.rollback()
-                return Answer(AnswerKind.DELIVERED, where=self.place(cut))
+            self._lock(cursor, cut)
             rows = [make_row(index, line, self._columns) for index, line in zip(cut.indexes, cut.lines, strict=True)]
             if not self._copy(cursor, rows):
                 refused = self._insert(cursor, cut, rows)
@@ -197,18 +193,15 @@ class PostgresqlDestination:
             with contextlib.suppress(psycopg2.Error):
                 connection.close()
 
-    def _lock(self, cursor: Any, cut: Cut) -> list[str]:
-        """The names of this tenant's latest cuts; nobody else moves its cursor until this transaction ends."""
+    def _lock(self, cursor: Any, cut: Cut) -> None:
+        """Nobody else inserts rows of this tenant and destination until this transaction ends."""
         key = (cut.origin, self.name, cut.tenant)
-        ask = sql.SQL("SELECT recent FROM {} WHERE (log, destination, tenant) = (%s, %s, %s) FOR UPDATE").format(self._cursors)
+        ask = sql.SQL("SELECT FROM {} WHERE (log, destination, tenant) = (%s, %s, %s) FOR UPDATE").format(self._cursors)
         cursor.execute(ask, key)
-        found = cursor.fetchone()
-        if found is None:
+        if not cursor.rowcount:
             make = "INSERT INTO {} (log, destination, tenant) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
             cursor.execute(sql.SQL(make).format(self._cursors), key)
             cursor.execute(ask, key)
-            found = cursor.fetchone()
-        return list(found[0])
 
     def _copy(self, cursor: Any, rows: Sequence[Sequence[str | None]]) -> bool:
         """False when one of the rows, or its id, is there already; then none was inserted."""

@@ -20,16 +20,16 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from confluent_kafka import KafkaException
 from msgspec import Meta, field
 
-from tallystick.config.settings import Settings
 from tallystick.config.units import Duration, Size
 from tallystick.errors import ConfigError
 from tallystick.plugin import Intake, Record, SourceContext
+from tallystick.sources.kafka_login import SaslSettings, check_servers, login_of
 from tallystick.sources.kafka_reader import Held, KafkaReader, KafkaUnavailableError
 from tallystick.sources.kind import NATIVE, MappedSettings, SourceKind
 from tallystick.sources.naming import place_id
 from tallystick.sources.plan import SourcePlan
 from tallystick.sources.progress import Progress
-from tallystick.sources.remote import RemoteTlsSettings, check_tls, require_safe
+from tallystick.sources.remote import RemoteTlsSettings, check_tls
 from tallystick.telemetry import log
 
 T = TypeVar("T")
@@ -37,14 +37,6 @@ T = TypeVar("T")
 _WAIT_S = 0.5
 _KEEP_ALIVE_S = 1.0
 _CHECK_S = 5.0
-
-
-class SaslSettings(Settings, frozen=True, kw_only=True):
-    """`sasl = {…}` of a source `kafka`."""
-
-    mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="SASL mechanism.")]
-    user: Annotated[str, Meta(description="User name.")]
-    password: Annotated[str, Meta(description="Password.")]
 
 
 class KafkaSettings(MappedSettings, frozen=True, kw_only=True):
@@ -70,11 +62,7 @@ class KafkaSettings(MappedSettings, frozen=True, kw_only=True):
 
     def check(self, base_dir: Path) -> None:
         """See `SourceSettings`."""
-        for server in self.servers:
-            host, _, port = server.rpartition(":")
-            if not host or not port.isdigit() or "/" in server:
-                raise ConfigError(f"{server} is no address", place="servers", hint='As in "broker.example.com:9092"')
-            require_safe(host, is_encrypted=self.tls is not None, insecure=self.insecure, place="servers")
+        check_servers(self.servers, is_encrypted=self.tls is not None, insecure=self.insecure)
         if self.queue.bytes < 2**20:
             raise ConfigError("one record alone may be a megabyte", place="queue", hint="1MiB or more")
         if self.session_timeout.seconds < 1:
@@ -84,8 +72,8 @@ class KafkaSettings(MappedSettings, frozen=True, kw_only=True):
 
 def configuration_of(settings: KafkaSettings, name: str, base_dir: Path) -> dict[str, Any]:
     """What librdkafka is told."""
-    found: dict[str, Any] = {
-        "bootstrap.servers": ",".join(settings.servers),
+    return {
+        **login_of(settings, base_dir),
         "group.id": settings.group,
         "client.id": f"tallystick-{name}",
         "enable.auto.commit": False,
@@ -98,25 +86,6 @@ def configuration_of(settings: KafkaSettings, name: str, base_dir: Path) -> dict
         "fetch.max.bytes": settings.queue.bytes,
         "log.connection.close": False,
     }
-    encrypted = settings.tls is not None
-    protocol = (
-        ("SASL_SSL" if encrypted else "SASL_PLAINTEXT") if settings.sasl is not None else ("SSL" if encrypted else "PLAINTEXT")
-    )
-    found["security.protocol"] = protocol
-    if settings.sasl is not None:
-        found |= {
-            "sasl.mechanism": settings.sasl.mechanism,
-            "sasl.username": settings.sasl.user,
-            "sasl.password": settings.sasl.password,
-        }
-    if settings.tls is not None:
-        files = {
-            "ssl.ca.location": settings.tls.ca,
-            "ssl.certificate.location": settings.tls.cert,
-            "ssl.key.location": settings.tls.key,
-        }
-        found |= {key: str(base_dir / path) for key, path in files.items() if path is not None}
-    return found
 
 
 class KafkaSource:

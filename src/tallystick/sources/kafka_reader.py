@@ -14,7 +14,6 @@ is not there any more is noticed: records that aged out before they were read ar
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tallystick.errors import TallystickError
+from tallystick.sources.kafka_login import our_logger
 from tallystick.telemetry import log
 
 Place = tuple[str, int]
@@ -87,9 +87,7 @@ class KafkaReader:
         self._is_paused = False
         self._is_waiting = False
         self._early: list[Held] = []  # came though the partitions were paused: first in the next batch
-        logger = logging.getLogger(f"tallystick.kafka.{name}")
-        logger.handlers, logger.propagate = [_ToOurLog(name)], False
-        self._consumer = Consumer({**configuration, "error_cb": self._on_error}, logger=logger)
+        self._consumer = Consumer({**configuration, "error_cb": self._on_error}, logger=our_logger("source", name))
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def read(self, wait_s: float) -> int:
@@ -247,17 +245,6 @@ class KafkaReader:
         self.problem = error.str()
         if error.fatal() or error.code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
             self._failure = error
-
-
-class _ToOurLog(logging.Handler):
-    """librdkafka's own log lines, into ours."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(logging.INFO)
-        self._source = name
-
-    def emit(self, record: logging.LogRecord) -> None:
-        log.warning("kafka", source=self._source, message=record.getMessage())
 
 
 def _held(message: Message) -> Held:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tallystick.errors import ConfigError
-from tallystick.sources.kafka import KafkaSettings, SaslSettings, configuration_of
+from tallystick.sources.kafka import KafkaSettings, configuration_of
+from tallystick.sources.kafka_login import SaslSettings
 from tallystick.sources.remote import RemoteTlsSettings
 
 SASL = SaslSettings(mechanism="SCRAM-SHA-512", user="u", password="p")
