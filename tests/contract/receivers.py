@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from contract.destinations import Harness
+from support.rsyslog_sink import RsyslogSink, run_rsyslog_sink
+from support.server import free_port
 from tallystick.config import Duration
 from tallystick.destinations.datadog import DatadogDestination, DatadogSettings
 from tallystick.destinations.loki import LokiDestination, LokiSettings
@@ -19,7 +21,9 @@ from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearch
 from tallystick.destinations.otlp import OtlpDestination, OtlpSettings
 from tallystick.destinations.slack import SlackDestination, SlackSettings
 from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
+from tallystick.destinations.syslog import SyslogDestination, SyslogSettings
 from tallystick.plugin import Destination
+from tallystick.sources.remote import RemoteTlsSettings
 from tallystick.testing.datadog import DatadogReceiver
 from tallystick.testing.loki import LokiReceiver
 from tallystick.testing.opensearch import OpenSearchReceiver
@@ -200,12 +204,44 @@ class OtlpHarness(Harness):
         yield lambda: OtlpDestination("otel", self.settings(token="wrong"))
 
 
+class SyslogHarness(Harness):
+    """A real rsyslogd over TLS."""
+
+    kind = "syslog"
+
+    def __init__(self, sink: RsyslogSink) -> None:
+        self.sink = sink
+
+    def settings(self, **changes: Any) -> SyslogSettings:
+        tls = RemoteTlsSettings(ca=str(self.sink.ca))
+        return SyslogSettings(
+            **({"host": "127.0.0.1", "port": self.sink.tls_port, "tls": tls, "timeout": Duration("10s")} | changes)
+        )
+
+    def make(self) -> Destination:
+        return SyslogDestination("siem", self.settings())
+
+    def ids(self) -> list[str]:
+        """What it wrote, each once."""
+        return list(dict.fromkeys(json.loads(text)["id"] for text in self.sink.texts()))
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        dead = free_port()
+        yield lambda: SyslogDestination("siem", self.settings(port=dead))
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: SyslogDestination("siem", self.settings(tls=RemoteTlsSettings(ca=str(self.sink.stranger))))
+
+
 RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
     "datadog": (DatadogReceiver, DatadogHarness),
     "loki": (LokiReceiver, LokiHarness),
     "opensearch": (OpenSearchReceiver, OpenSearchHarness),
     "otlp": (OtlpReceiver, OtlpHarness),
     "slack": (SlackReceiver, SlackHarness),
+    "syslog": (run_rsyslog_sink, SyslogHarness),
     "splunk_hec": (SplunkReceiver, SplunkHarness),
 }
 """Kind → its receiver, a context manager, and the harness made with it."""

@@ -25,6 +25,7 @@ DESTINATIONS: dict[str, str] = {
     "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
     "slack": "tallystick.destinations.slack:SlackDestination",
     "splunk_hec": "tallystick.destinations.splunk_hec:SplunkHecDestination",
+    "syslog": "tallystick.destinations.syslog:SyslogDestination",
     "webhook": "tallystick.destinations.webhook:WebhookDestination",
 }
 """Type → module and class, and behind them in brackets the extra that brings its packages, when it needs one."""
