@@ -104,6 +104,8 @@ USER, ROLE, GROUP = {"type": "user", "id": "bob"}, {"type": "role", "id": "admin
         ("user.logout", None, [], 300202),
         ("user.create", None, [USER], 300101),
         ("user.password.reset", None, [USER], 300104),
+        ("user.CreateAccessKey", "account", [USER], 300401),
+        ("login.attack_warning", "authentication", [USER], 300299),
         ("user.mfa.disable", "authentication", [USER], 300111),
         ("team.add_member", "account", [GROUP, USER], 300603),
         ("role.assigned", "authorization", [USER, ROLE], 300501),

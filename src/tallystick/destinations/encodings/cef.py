@@ -2,9 +2,9 @@ r"""`cef`: ArcSight Common Event Format, version 0.
 
     CEF:0|Tallystick|Tallystick|1|user.login|user.login|5|start=1772600767891 rt=… externalId=… act=user.login suid=u_17 …
 
-Escaping, by the format's guide: in the header ``\`` and ``|``; in values ``\``, ``=``, LF (``\n``) and CR (``\r``). Blanks at a value's ends are
-no part of it for most readers: such a value is in ``tallystickRest`` as well (`flat`). Without ``src`` for addresses of version 6: those go to
-``c6a2``, as the guide has it.
+Escaping, by the format's guide: in values ``\``, ``=``, LF (``\n``) and CR (``\r``); an action has nothing to escape in the header.
+Blanks at a value's ends are no part of it for most readers: such a value is in ``tallystickRest`` as well (`flat`). Addresses of version 6 go to
+``c6a2`` instead of ``src``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from tallystick.destinations.encodings.values import is_address
 from tallystick.event import Context, Event, Target
 from tallystick.event.codec import decode_line
 
-_HEADER = str.maketrans({"\\": "\\\\", "|": "\\|", "\r": " ", "\n": " "})
-_VALUE = str.maketrans({"\\": "\\\\", "=": "\\=", "\r": "\\r", "\n": "\\n"})
 SEVERITIES = ("Unknown", "1", "3", "5", "7", "9", "10")
 """Of OCSF's 0 to 6."""
 
@@ -47,11 +45,14 @@ def make(options: object) -> CefEvents:
 def encode_event(event: Event) -> str:
     """One record, without a line's end."""
     severity = SEVERITIES[0 if event.severity is msgspec.UNSET else event.severity]
-    action = event.action.translate(_HEADER)
     carried, exact = carry(pairs_of(event), lambda value: value.strip(" "))
     carried.append((REST_KEY, rest_json(event, exact)))
-    extension = " ".join(f"{key}={value.translate(_VALUE)}" for key, value in carried)
-    return f"CEF:0|Tallystick|Tallystick|1|{action}|{action}|{severity}|{extension}"
+    extension = " ".join(f"{key}={_escape(value)}" for key, value in carried)
+    return f"CEF:0|Tallystick|Tallystick|1|{event.action}|{event.action}|{severity}|{extension}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("=", "\\=").replace("\r", "\\r").replace("\n", "\\n")
 
 
 def pairs_of(event: Event) -> Iterator[tuple[str, str]]:

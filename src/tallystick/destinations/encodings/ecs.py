@@ -30,8 +30,8 @@ _CATEGORIES = {
     "system": "host",
 }
 _TYPES = {
-    "login": "start",
-    "logout": "end",
+    **dict.fromkeys(("login", "start"), "start"),
+    **dict.fromkeys(("logout", "stop"), "end"),
     **dict.fromkeys(("create", "add", "upload", "copy", "import", "enroll"), "creation"),
     **dict.fromkeys(("delete", "remove", "uninstall", "unenroll", "clear"), "deletion"),
     **dict.fromkeys(("read", "list", "search", "download", "export"), "access"),

@@ -20,9 +20,6 @@ from tallystick.destinations.encodings.values import is_address
 from tallystick.event import Event
 from tallystick.event.codec import decode_line
 
-_HEADER = str.maketrans({"|": " ", "\t": " ", "\r": " ", "\n": " "})
-_VALUE = str.maketrans({"\t": " ", "\r": " ", "\n": " "})
-
 
 class LeefEvents:
     """One line for each event."""
@@ -43,10 +40,14 @@ def make(options: object) -> LeefEvents:
 
 def encode_event(event: Event) -> str:
     """One record, without a line's end."""
-    carried, exact = carry(pairs_of(event), lambda value: value.translate(_VALUE))
+    carried, exact = carry(pairs_of(event), _blank)
     carried.append((REST_KEY, rest_json(event, exact)))
     attributes = "\t".join(f"{key}={value}" for key, value in carried)
-    return f"LEEF:2.0|Tallystick|Tallystick|1|{event.action.translate(_HEADER)}|x09|{attributes}"
+    return f"LEEF:2.0|Tallystick|Tallystick|1|{event.action}|x09|{attributes}"
+
+
+def _blank(value: str) -> str:
+    return value.replace("\t", " ").replace("\r", " ").replace("\n", " ")
 
 
 def pairs_of(event: Event) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The words of an action, and the operation that they name.
 
 Products write actions in their own manner: `user.login`, `iam.CreateAccessKey`, `Microsoft.Compute/disks/write`, `app_uninstalled`,
-`audit.ADD_USER`. The last part that holds a known verb decides, and in it the first such verb: `ListAttachedGroupPolicies` lists.
+`audit.ADD_USER`. The last part decides, and in it the first known verb: `ListAttachedGroupPolicies` lists. Parts that only say how it went (`user.login.failed`,
+`…/getSecret/action`) are passed over; other words are not, or `login.attack_warning` would be a login.
 """
 
 from __future__ import annotations
@@ -14,20 +15,36 @@ _PART = re.compile(r"[./:]+")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+[a-z]*")
 
 _VERBS: dict[str, str] = {
-    "create": "create created creates new insert inserted register registered signup provision provisioned generate generated open opened start started run",
+    "create": (
+        "create created creates new insert inserted register registered signup provision provisioned generate generated opened run"
+    ),
     "add": "add added adds invite invited join joined",
-    "read": "read get got view viewed show shown describe head fetch fetched watch access accessed use used lookup check checked evaluate",
+    "read": (
+        "read get got view viewed show shown describe head fetch fetched watch access accessed use used lookup check "
+        "checked evaluate open"
+    ),
     "list": "list listed enumerate",
     "search": "search searched find query queried select",
-    "update": "update updated updates change changed set put patch patched edit edited modify modified write wrote push converted replace replaced configure configured upgraded alter rotate rotated renew renewed transfer",
-    "delete": "delete deleted deletes del destroy destroyed drop dropped trash trashed purge erase erased unregister deregister terminate terminated close closed cancel",
+    "update": (
+        "update updated updates change changed set put patch patched edit edited modify modified write wrote push "
+        "converted replace replaced configure configured upgraded alter rotate rotated renew renewed transfer close "
+        "closed reboot restart"
+    ),
+    "delete": (
+        "delete deleted deletes deletion del destroy destroyed drop dropped trash trashed purge erase erased unregister "
+        "deregister terminate terminated"
+    ),
     "remove": "remove removed removes leave left kick kicked",
     "enable": "enable enabled activate activated reactivate unsuspend",
     "disable": "disable disabled deactivate deactivated suspend suspended block blocked archive archived",
     "grant": "grant granted assign assigned authorize allow attach attached",
     "revoke": "revoke revoked unassign unassigned detach detached deny",
-    "login": "login logon logged signin signon authenticate authenticated authentication auth sso connect connected assume assumed",
+    "login": (
+        "login logon logged signin signon authenticate authenticated authentication auth sso connect connected assume assumed"
+    ),
     "logout": "logout logoff signout signoff disconnect disconnected",
+    "start": "start started",
+    "stop": "stop stopped",
     "lock": "lock locked",
     "unlock": "unlock unlocked",
     "reset": "reset",
@@ -48,9 +65,26 @@ _VERBS: dict[str, str] = {
     "encrypt": "encrypt encrypted",
     "decrypt": "decrypt decrypted",
     "clear": "clear cleared",
-    "stop": "stop stopped",
-}  # fmt: skip
+}
 _OPERATIONS = {verb: operation for operation, verbs in _VERBS.items() for verb in verbs.split()}
+_RESULTS = frozenset(
+    {
+        "success",
+        "successful",
+        "succeeded",
+        "fail",
+        "failed",
+        "failure",
+        "denied",
+        "error",
+        "completed",
+        "attempt",
+        "attempted",
+        "action",
+        "result",
+        "ok",
+    }
+)
 _LOGIN_PAIRS = {("log", "in"): "login", ("sign", "in"): "login", ("log", "out"): "logout", ("sign", "out"): "logout"}
 
 
@@ -65,7 +99,8 @@ class Words(NamedTuple):
 def words_of(action: str) -> Words:
     """The words of an action."""
     parts = [_split(part) for part in _PART.split(action)]
-    operation = next((found for words in reversed(parts) if (found := _operation(words))), "")
+    telling = next((words for words in reversed(parts) if not _RESULTS.issuperset(words)), [])
+    operation = _operation(telling)
     return Words(frozenset(word for words in parts for word in words), operation)
 
 
@@ -94,6 +129,7 @@ CODES: dict[str, dict[str, str]] = {
         "windows.4729": "group remove", "windows.4733": "group remove", "windows.4757": "group remove",
         "windows.4730": "group delete", "windows.4734": "group delete", "windows.4758": "group delete",
     },
+    "Linux audit": {"audit.USER_START": "session login", "audit.USER_END": "session logout"},
     "Auth0": {
         "s": "login", "f": "login", "fp": "login", "fu": "login", "ss": "user create", "sdu": "user delete",
         "slo": "logout", "scp": "password update", "fcp": "password update",

@@ -30,9 +30,25 @@ from tallystick.destinations.encodings.ocsf.schema import (
 
 _PASSWORD = frozenset({"password", "passwd", "passphrase", "chauthtok"})
 _FACTOR = frozenset({"mfa", "factor", "2sv", "2fa", "otp", "totp", "webauthn"})
-_PERSON = frozenset({"user", "users", "account", "accounts", "profile", "login", "key", "admin", "serviceaccount", "member"})
+_PERSON = frozenset(
+    {
+        "user",
+        "users",
+        "account",
+        "accounts",
+        "admin",
+        "guest",
+        "serviceaccount",
+        "serviceaccounts",
+        "principal",
+        "register",
+        "signup",
+    }
+)
+_BELONGING = frozenset(
+    {"key", "keys", "token", "tokens", "credential", "credentials", "profile", "device", "certificate", "membership"}
+)
 _GROUP = frozenset({"group", "groups", "team", "teams", "member", "members", "membership"})
-_SESSION = frozenset({"session", "login", "logon", "logout", "logoff", "signin", "sso", "mfa"})
 _OFF = {
     "disable": "mfa_disable",
     "delete": "mfa_disable",
@@ -40,7 +56,7 @@ _OFF = {
     "unenroll": "mfa_disable",
     "reset": "mfa_disable",
 }
-_ON = {"enable": "mfa_enable", "create": "mfa_enable", "add": "mfa_enable", "enroll": "mfa_enable"}
+_ON = {"enable": "mfa_enable", "add": "mfa_enable", "enroll": "mfa_enable"}
 
 
 class Chosen(NamedTuple):
@@ -92,7 +108,9 @@ def _managed(facts: Facts) -> list[Chosen]:
 def _accounts(facts: Facts) -> list[Chosen]:
     operation, said = facts.words.operation, facts.words.all
     closest = [Chosen(GROUP, operation)] if said & _GROUP and first_of(facts.targets, "group") else []
-    return [*closest, Chosen(ACCOUNT, operation), *_managed(facts)]
+    if said & _PERSON and not said & _BELONGING:  # a key of an account that is created is no account that is created
+        closest.append(Chosen(ACCOUNT, operation))
+    return [*closest, *_managed(facts)]
 
 
 def _account_first(facts: Facts, others: list[Chosen]) -> list[Chosen]:
@@ -108,10 +126,11 @@ def _account_first(facts: Facts, others: list[Chosen]) -> list[Chosen]:
 def _login_operation(facts: Facts) -> str:
     if facts.words.operation in ("login", "logout"):
         return facts.words.operation
-    ends = facts.words.operation in ("delete", "remove", "revoke", "reset", "stop")
-    if "session" in facts.words.all:
-        return "logout" if ends or "end" in facts.words.all else "login" if facts.words.operation == "create" else ""
-    return "login" if facts.words.all & _SESSION and not ends else ""
+    if "session" not in facts.words.all:
+        return ""
+    if facts.words.operation in ("delete", "remove", "revoke", "reset", "stop") or "end" in facts.words.all:
+        return "logout"
+    return "login" if facts.words.operation == "start" else ""
 
 
 def _granting(operation: str) -> str:

@@ -155,7 +155,7 @@ NEAREST = {
     "list": "read", "search": "read", "download": "read", "export": "read", "query": "read",
     "enable": "update", "disable": "update", "lock": "disable", "unlock": "enable", "move": "update", "rename": "update", "restore": "update",
     "share": "update", "unshare": "update", "reset": "update", "enroll": "create", "grant": "update", "revoke": "update",
-    "clear": "delete",
+    "clear": "delete", "start": "update", "stop": "update",
 }  # fmt: skip
 """The operation that stands for another one in a class that does not have it."""
 
