@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit faults fuzz check format bench docs lock clean
+.PHONY: help setup run test unit faults kills fuzz check format bench docs lock clean
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ unit: $(VENV)/.dev ## the quick tests only
 faults: $(VENV)/.dev ## every fault suite against real processes (as root: power cuts, full disks); writes docs/faults.md
 	@tools/install-test-parts
 	@TALLYSTICK_FAULTS_TRANSCRIPT=$(CURDIR)/docs/faults.md $(BIN)/pytest tests/fault -m "slow_fault or not slow_fault"
+
+kills: $(VENV)/.dev ## every source killed at every point of a record's way; prints the table and writes docs/kills.md
+	@tools/install-test-parts
+	@TALLYSTICK_KILL_TABLE=$(CURDIR)/docs/kills.md $(BIN)/pytest tests/fault/test_kill_sources.py -k survives -m "slow_fault or not slow_fault" -s
 
 fuzz: $(VENV)/.dev ## ten minutes of made-up input for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@$(BIN)/python -m tools.fuzz $(or $(FUZZ_SECONDS),600)

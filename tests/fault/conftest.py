@@ -16,8 +16,10 @@ from support.ledger import CONFIGURATION
 from support.server import Server
 
 TRANSCRIPT = "TALLYSTICK_FAULTS_TRANSCRIPT"
+KILL_TABLE = "TALLYSTICK_KILL_TABLE"
 _COLUMNS = ("fault", "rounds", "seen", "result", "run on", "test")
 _rows: dict[str, dict[str, str]] = {}
+_cells: dict[tuple[str, str], str] = {}
 
 
 class MakeServer:
@@ -70,6 +72,17 @@ def note(request: pytest.FixtureRequest) -> Callable[[str, int, str], None]:
     return add
 
 
+@pytest.fixture
+def cells() -> Callable[[list[tuple[str, str, str]]], None]:
+    """``cells(rows)`` prints (source, kill point, result) and puts them into the table of kills."""
+
+    def add(rows: list[tuple[str, str, str]]) -> None:
+        print("\n".join(f"| {source} | {point} | {result} |" for source, point, result in rows))
+        _cells.update({(source, point): result for source, point, result in rows})
+
+    return add
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """Passed, failed or skipped, for the transcript."""
@@ -86,6 +99,9 @@ def pytest_sessionfinish() -> None:
     path = os.environ.get(TRANSCRIPT)
     if path:
         Path(path).write_text(_transcript(_earlier_rows(Path(path))))
+    path = os.environ.get(KILL_TABLE)
+    if path and _cells:
+        Path(path).write_text(_kill_table())
 
 
 def _earlier_rows(path: Path) -> dict[str, list[str]]:
@@ -117,6 +133,30 @@ def _transcript(rows: dict[str, list[str]]) -> str:
         "|" + " --- |" * len(_COLUMNS),
     ]
     lines += ["| " + " | ".join(cells) + " |" for _, cells in sorted(rows.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _kill_table() -> str:
+    """One line a source, one column a kill point; the suites fail where a cell has no result, and forwarders keep no place of theirs here."""
+    points = list(dict.fromkeys(point for _, point in _cells))
+    lines = [
+        "# Sources and kills: what a kill -9 at each point costs",
+        "",
+        "Written by `make kills`. All sources of a test are at work at the same time, with clients and servers that are not ours where there",
+        "are any; the intake is killed at each point by a real SIGKILL, at a system call where the column names one, and started again. Then",
+        "every record that was accepted has to be in the export, once where an id or a place names it, and `tallystick verify` has to pass.",
+        "What a broker, database, bucket or file holds counts as accepted. A kill while a place is saved concerns sources that keep one.",
+        "",
+        f"Last on {datetime.now(UTC):%Y-%m-%d}, Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores.",
+        "",
+        "| source | " + " | ".join(points) + " |",
+        "|" + " --- |" * (1 + len(points)),
+    ]
+    sources = dict.fromkeys(source for source, _ in _cells)
+    lines += [
+        f"| `{source}` | " + " | ".join(_cells.get((source, point), "keeps no place") for point in points) + " |"
+        for source in sources
+    ]
     return "\n".join(lines) + "\n"
 
 
