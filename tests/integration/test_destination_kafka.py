@@ -47,7 +47,7 @@ async def test_records_carry_key_line_and_proof(kafka_broker: KafkaBroker) -> No
     assert headers["tallystick-range"] == b"4-12"
     assert headers["tallystick-log"].decode() == cut.origin
     assert headers["tallystick-checkpoint"].decode() == cut.checkpoint
-    assert headers["content-type"] == b"application/x-ndjson"
+    assert headers["content-type"] == b"application/json"
     by_key = {}
     for message in found.values():
         assert message.key().decode() == json.loads(message.value())["actor"]["id"]

@@ -123,6 +123,7 @@ class KafkaDestination:
     def __init__(self, name: str, settings: KafkaDestinationSettings) -> None:
         self.name = name
         self.encoder = settings.make_encoder()
+        self._record_type = settings.make_events().record_type
         self._settings = settings
         self._key = make_key(settings.key)
         self._login = {**login_of(settings, Path()), "client.id": f"tallystick-{name}", "error_cb": self._on_error}
@@ -203,7 +204,7 @@ class KafkaDestination:
         reports = _Reports()
         at = max(int(time.time() * 1000), _received_ms(cut), self._last_ms + 1)
         producer.begin_transaction()
-        for key, value, headers in make_records(cut, self.name, self.encoder.content_type, self._key):
+        for key, value, headers in make_records(cut, self.name, self._record_type, self._key):
             while True:
                 try:
                     producer.produce(

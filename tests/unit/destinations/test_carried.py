@@ -1,17 +1,21 @@
-"""Destinations of files carry every encoding that they say they do, through a retry and a restart."""
+"""Destinations of files and the webhook carry every encoding that they say they do, through a retry and a restart."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from support.delivery import make_cut
 from support.event_corpus import hard_lines
 from tallystick.destinations.encodings import ENCODINGS, EncodingSettings
 from tallystick.destinations.file import FileDestination, FileSettings
 from tallystick.destinations.object_store import ObjectStoreDestination, ObjectStoreSettings
+from tallystick.destinations.webhook import WebhookDestination, WebhookSettings
 from tallystick.plugin import AnswerKind, Cut
+from tallystick.testing.receiver import Receiver, Request, Said
 
 
 def carried(settings: type[EncodingSettings]) -> list[str]:
@@ -53,3 +57,36 @@ async def test_a_directory_holds_each_object_once(encoding: str, tmp_path: Path)
     found = sorted(path for path in (tmp_path / "lake").rglob("*") if path.is_file())
     assert [path.name for path in found] == [f"{cuts[0].name}{cuts[0].suffix}", f"{cuts[0].name}{cuts[0].suffix}.proof"]
     assert found[0].read_bytes() == cuts[0].body
+
+
+SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIHRlc3Q="
+
+
+class Hook(Receiver):
+    """Takes whatever the vendors' library finds well signed."""
+
+    def answer(self, request: Request) -> Said:
+        Webhook(SECRET).verify(request.body, dict(request.headers))
+        return Said(204)
+
+
+@pytest.mark.parametrize("encoding", carried(WebhookSettings))
+async def test_a_webhook_gets_the_same_signed_body_twice(encoding: str) -> None:
+    """JSON of the media type that its header says, all events in it, and a probe without any."""
+    lines = hard_lines()
+    with Hook() as hook:
+        for _ in range(2):
+            chosen = WebhookSettings(url=hook.url, secret=SECRET, allow_private=True, encoding=encoding)
+            destination = WebhookDestination("hook", chosen)
+            assert (await destination.send(make_cut(destination, lines))).kind is AnswerKind.DELIVERED
+            await destination.close()
+        assert hook.requests[0].body == hook.requests[1].body
+        assert hook.requests[0].headers["webhook-id"] == hook.requests[1].headers["webhook-id"]
+        probe = WebhookDestination("hook", WebhookSettings(url=hook.url, secret=SECRET, allow_private=True, encoding=encoding))
+        assert (await probe.probe()).kind is AnswerKind.DELIVERED
+        await probe.close()
+    sent, probed = json.loads(hook.requests[0].body), json.loads(hook.requests[2].body)
+    batch_type = ENCODINGS[encoding].batch_type
+    assert hook.requests[0].headers["content-type"] == (batch_type or "application/json")
+    assert len(sent if batch_type else sent["events"]) == len(lines)
+    assert probed == ([] if batch_type else {"events": []})

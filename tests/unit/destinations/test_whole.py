@@ -98,18 +98,15 @@ def test_the_same_lines_give_the_same_bytes(name: str) -> None:
 
 
 def test_a_login_in_otlp() -> None:
-    """Times in nanoseconds, the severity's number, trace and span as bytes, range and tenant beside them."""
+    """Times in nanoseconds, the severity's number, trace and span as bytes, the range beside them."""
     body = ExportLogsServiceRequest.FromString(encode("otlp", [line_of(HARD["login"])]))
     resource, scoped = body.resource_logs[0], body.resource_logs[0].scope_logs[0]
     record: Any = scoped.log_records[0]
     moment = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
     assert record.time_unix_nano == int(moment.timestamp()) * 10**9 + 891_234_000
-    assert (record.severity_number, record.severity_text) == (13, "Medium")
+    assert (record.severity_number, record.severity_text) == (13, "WARN")
     assert (record.trace_id.hex(), record.span_id.hex()) == ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
-    assert {one.key: one.value.string_value for one in resource.resource.attributes} == {
-        "service.name": "tallystick",
-        "tallystick.tenant": "acme",
-    }
+    assert {one.key: one.value.string_value for one in resource.resource.attributes} == {"service.name": "tallystick"}
     assert {one.key: one.value.int_value for one in scoped.scope.attributes if one.key != "tallystick.log"} == {
         "tallystick.first_index": 3,
         "tallystick.last_index": 9,
@@ -136,7 +133,7 @@ def test_duckdb_reads_the_file(tmp_path: Path) -> None:
 def test_parquet_is_not_compressed_twice() -> None:
     """A framing around it would keep readers from its columns."""
     assert make_encoder("parquet", "zstd").suffix == ".parquet"
-    assert make_encoder("otlp", "zstd").suffix == ".otlp.zst"
+    assert make_encoder("otlp", "zstd").suffix == ".binpb.zst"
 
 
 def test_a_destination_of_lines_cannot_carry_them() -> None:

@@ -31,6 +31,7 @@ class CefEvents:
     name = "cef"
     version = "1"
     content_type = "text/plain; charset=utf-8"
+    record_type = "text/plain; charset=utf-8"
     suffix = ".cef"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

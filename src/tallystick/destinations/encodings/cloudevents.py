@@ -24,6 +24,7 @@ class CloudEvents:
     name = "cloudevents"
     version = "1"
     content_type = "application/x-ndjson"
+    record_type = "application/cloudevents+json"
     suffix = ".jsonl"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

@@ -48,6 +48,7 @@ class EcsEvents:
     name = "ecs"
     version = f"1+ecs-{ECS_VERSION}"
     content_type = "application/x-ndjson"
+    record_type = "application/json"
     suffix = ".jsonl"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

@@ -22,11 +22,15 @@ from tallystick.plugin import Encoder
 
 
 class EventEncoding(Protocol):
-    """One event's form. Pure; ``version`` changes when any byte does. ``content_type`` and ``suffix`` are those of lines of records."""
+    """One event's form. Pure; ``version`` changes when any byte does.
+
+    ``content_type`` and ``suffix`` are those of lines of records, ``record_type`` is the media type of one.
+    """
 
     name: str
     version: str
     content_type: str
+    record_type: str
     suffix: str
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

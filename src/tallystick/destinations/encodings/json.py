@@ -11,6 +11,7 @@ class CanonicalJson:
     name = "json"
     version = "1"
     content_type = "application/x-ndjson"
+    record_type = "application/json"
     suffix = ".jsonl"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

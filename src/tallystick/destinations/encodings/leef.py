@@ -27,6 +27,7 @@ class LeefEvents:
     name = "leef"
     version = "1"
     content_type = "text/plain; charset=utf-8"
+    record_type = "text/plain; charset=utf-8"
     suffix = ".leef"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

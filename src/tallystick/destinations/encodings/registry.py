@@ -68,7 +68,7 @@ ENCODINGS: dict[str, EncodingKind] = {
     "cef": EncodingKind("cef:make", "text"),
     "leef": EncodingKind("leef:make", "text"),
     "rfc5424": EncodingKind("rfc5424:make", "text"),
-    "otlp": EncodingKind("otlp:make", "whole"),
+    "otlp": EncodingKind("otlp_logs:make", "whole"),
     "parquet": EncodingKind("parquet:make", "whole", is_compressed=True),
 }
 

@@ -31,6 +31,7 @@ class SyslogEvents:
     name = "rfc5424"
     version = "1"
     content_type = "text/plain; charset=utf-8"
+    record_type = "text/plain; charset=utf-8"
     suffix = ".log"
 
     def encode_events(self, lines: Sequence[bytes]) -> Sequence[bytes]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 _EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+\-/=?^_`{|}~.]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9.-]+")
 _ADDRESS_MAX = 40
 
 
+@lru_cache(maxsize=4096)
 def is_address(text: str) -> bool:
     """Whether the text is an IP address, without a zone."""
     if len(text) > _ADDRESS_MAX or "%" in text:

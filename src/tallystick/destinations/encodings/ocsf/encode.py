@@ -57,6 +57,7 @@ class OcsfEvents:
 
     name = "ocsf"
     content_type = "application/x-ndjson"
+    record_type = "application/json"
     suffix = ".jsonl"
 
     def __init__(self, ocsf: Version) -> None:
