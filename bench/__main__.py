@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import accept, backlog, dedupe, neighbours, shares, sources, sweep, tenants, whole
+from bench import accept, backlog, dedupe, neighbours, processing, shares, sources, sweep, tenants, whole
 from bench.machine import measure_machine
 from bench.run import Run, own_versions
 from bench.table import print_rows
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Callable[[Run], None]] = {
     "accept": accept.run,
     "sources": sources.run,
     "shares": shares.run,
+    "processing": processing.run,
     "sweep": sweep.run,
     "whole": whole.run,
     "fairness": neighbours.fairness,
