@@ -22,7 +22,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tallystick.event import Change, strict
-from tallystick.transforms.expressions import Expression, Path, Pick, Roots, Scope, compile_expression, split_path
+from tallystick.transforms.expressions import Expression, Scope, compile_expression
+from tallystick.transforms.record_paths import Path, Pick, Roots, split_path
 
 CHANGES_MAX = 256
 """Further elements stay in ``metadata`` alone."""

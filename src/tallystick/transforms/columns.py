@@ -25,7 +25,8 @@ from msgspec import UNSET, Raw
 from tallystick.event import Actor, Context, Event, Ingest, times
 from tallystick.event.fields import ID
 from tallystick.plugin import Carrier
-from tallystick.transforms.expressions import TESTS, Roots, form_of, split_path
+from tallystick.transforms.expressions import TESTS, form_of
+from tallystick.transforms.record_paths import Roots, split_path
 from tallystick.transforms.record_time import MISSING, read_candidates
 
 GROUP_MIN = 4

@@ -24,8 +24,8 @@ A path taken over as it is counts as *used*: the member moves to the envelope an
 looked up, cut (`endpoint` of an address with a port too), or put into a template stays there too, since its own text would be lost.
 
 Most records of a product have the same few members, and a mapping asks for many. So expressions may be compiled for records
-with certain top-level members only (`Roots`): what asks for others is settled then, as `NOTHING`, `NEVER` or `ALWAYS`, and costs
-no call for each record.
+with certain members only, on top and one level down (`Roots`): what asks for others is settled then, as `NOTHING`, `NEVER` or `ALWAYS`,
+and costs no call for each record.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ from typing import Any
 
 from tallystick.errors import ConfigError
 from tallystick.event.fields import ACTION
+from tallystick.transforms.record_paths import Path, Pick, Roots, as_text, reader, split_path
 
-Path = tuple[str, ...]
-"""Names of members; `[]` stands for the elements of a list, a `Pick` for one of them."""
 Expression = Callable[["Scope"], str | None]
 Condition = Callable[["Scope"], bool]
 
@@ -49,7 +48,6 @@ _IP_MAX = 64
 """An address with a zone can be longer than 45 characters, but not by much; kept texts must be short."""
 _BRACKETED = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::\d{1,5})?", re.ASCII)
 _NOTHING_SAID = frozenset({"-", "--", "?", "n/a", "null", "(null)", "none", "(none)", "nil", "undefined", "not available"})
-_SEGMENT = re.compile(r'(?:"([^"]+)"|([^."\[]+))(?:(\[\])|\[([^=\]]+)=([^\]]*)\])?')
 _NO_ACTION = re.compile(r"[^A-Za-z0-9_./:-]+")
 _PART = re.compile(r"\{([^{}|]+)(?:\|(head|tail))?\}")
 _CUTS: Mapping[str, Callable[[str], str]] = {
@@ -65,25 +63,6 @@ TESTS: Mapping[str, Callable[[str, Any], bool]] = {
 }
 _FORMS = ({"const"}, {"var"}, {"path"}, {"path", "lookup"}, {"path", "lookup", "default"}, {"path", "as"}, {"template"}, {"template", "as"},
           {"use", "when"})  # fmt: skip
-
-
-class Pick(str):
-    """A step of a path: the first element of a list whose member ``name`` has the text ``wanted``."""
-
-    __slots__ = ("name", "wanted")
-
-    name: str
-    wanted: str
-
-    def __new__(cls, name: str, wanted: str) -> Pick:
-        """The step, whose own text is how it is written."""
-        made = super().__new__(cls, f"[{name}={wanted}]")
-        made.name, made.wanted = name, wanted
-        return made
-
-    def of(self, elements: list[Any]) -> Any:
-        """That element, or None."""
-        return next((one for one in elements if type(one) is dict and one.get(self.name) == self.wanted), None)
 
 
 class Scope:
@@ -108,36 +87,22 @@ class Scope:
             self.used.append(path)
 
 
-class Roots:
-    """What is known of the top-level members of the records: which they have (None: any), and which of these hold other values,
-    and which texts.
-
-    ``asked`` are the members that were asked for.
-    """
-
-    def __init__(
-        self, known: frozenset[str] | None = None, nested: frozenset[str] = frozenset(), texts: frozenset[str] = frozenset()
-    ) -> None:
-        self.is_known = known is not None
-        self._known = known
-        self._nested = nested
-        self._texts = texts
-        self.asked: set[str] = set()
-
-    def may_have(self, path: Path) -> bool:
-        """Whether there may be something at ``path``."""
-        root = path[0]
-        self.asked.add(root)
-        return self._known is None or root in (self._nested if len(path) > 1 else self._known)
-
-    def is_text(self, name: str) -> bool:
-        """Whether that member is a text in all the records."""
-        return name in self._texts
-
-
 def NOTHING(scope: Scope) -> str | None:  # noqa: N802
     """The expression that never gives anything."""
     return None
+
+
+class Constant:
+    """The expression that gives the same text for every record."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, scope: Scope) -> str | None:
+        """The text."""
+        return self.text
 
 
 def ALWAYS(scope: Scope) -> bool:  # noqa: N802
@@ -159,7 +124,7 @@ def compile_expression(spec: Any, roots: Roots) -> Expression:
     if not isinstance(spec, dict) or set(spec) not in _FORMS:
         raise ConfigError(f"{spec!r} is no expression")
     if "const" in spec:
-        return lambda scope, text=spec["const"]: text  # type: ignore[misc]
+        return Constant(spec["const"])
     if "var" in spec:
         return lambda scope, name=spec["var"]: scope.variables.get(name) or None  # type: ignore[misc]
     if "template" in spec:
@@ -182,7 +147,7 @@ def compile_condition(spec: Any, roots: Roots) -> Condition:
     wanted = spec[name]
     if not roots.may_have(path):
         return ALWAYS if name == "present" and not wanted else NEVER
-    read = _reader(path, roots)
+    read = reader(path, roots)
     if name == "present":
         return lambda scope: (read(scope.record) is not None) is wanted
     test = TESTS[name]
@@ -203,61 +168,25 @@ def _all_of(parts: list[Condition]) -> Condition:
     return parts[0] if len(parts) == 1 else lambda scope: all(part(scope) for part in parts)
 
 
-def split_path(path: str) -> Path:
-    """``a.b[]."c.d"`` as ``("a", "b", "[]", "c.d")``."""
-    parts: list[str] = []
-    for quoted, plain, brackets, name, wanted in _SEGMENT.findall(path):
-        parts.append(quoted or plain)
-        if brackets:
-            parts.append("[]")
-        elif name:
-            parts.append(Pick(name, wanted))
-    return tuple(parts)
+def asked_paths(spec: Any) -> set[Path] | None:
+    """The paths on whose texts alone an expression depends, or a condition; None when it moves members or asks for more.
 
-
-def value_at(value: Any, path: Path) -> Any:
-    """What lies at ``path``, or None. ``[]`` takes the first element in which the rest of the path gives something."""
-    for place, name in enumerate(path):
-        if type(value) is dict:
-            value = value.get(name)
-        elif name == "[]" and type(value) is list:
-            found = (value_at(element, path[place + 1 :]) for element in value)
-            return next((one for one in found if one not in (None, "")), None)
-        elif type(name) is Pick and type(value) is list:
-            value = name.of(value)
-        else:
-            return None
-    return value
-
-
-def as_text(value: Any) -> str | None:
-    """Text, or the JSON text of a number or boolean; None for everything else and for empty text."""
-    kind = type(value)
-    if kind is str:
-        return value or None
-    if kind is bool:
-        return "true" if value else "false"
-    return str(value) if kind is int or kind is float else None
-
-
-def text_at(record: Any, path: Path) -> str | None:
-    """The text at ``path``, or None."""
-    if len(path) == 1 and type(record) is dict:
-        return as_text(record.get(path[0]))
-    return as_text(value_at(record, path))
-
-
-def _reader(path: Path, roots: Roots) -> Callable[[Any], str | None]:
-    """`text_at` for one path, in the shortest form for what is known of the records."""
-    if not roots.is_known or len(path) > 1:
-        return lambda record: text_at(record, path)
-    name = path[0]
-
-    def read(record: Any) -> str | None:
-        value = record.get(name)
-        return (value or None) if type(value) is str else as_text(value)
-
-    return read
+    What it gives is the same for the same texts, so it need not be asked again.
+    """
+    if isinstance(spec, str):
+        return None
+    if isinstance(spec, list):
+        found = [asked_paths(one) for one in spec]
+        return None if None in found else set().union(*(one for one in found if one is not None))
+    if "const" in spec:
+        return set()
+    if "template" in spec:
+        return {split_path(match[1]) for match in _PART.finditer(spec["template"])}
+    if "use" in spec:
+        return asked_paths([spec["use"], spec["when"]])
+    if "path" in spec and (set(spec) - {"path", "as"}):
+        return {split_path(spec["path"])}
+    return None
 
 
 @lru_cache(maxsize=4096)
@@ -319,9 +248,12 @@ def _path(spec: str, roots: Roots, form: Callable[[str], str | None] | None = No
     if len(path) == 1 and roots.is_known:
         return _member(path[0], form)
     is_plain = not any(name == "[]" or type(name) is Pick for name in path)
+    if form is None and len(path) == 2 and roots.has_inner(path):
+        return _inner_member(path)
+    read = reader(path, roots)
 
     def take(scope: Scope) -> str | None:
-        text = own = text_at(scope.record, path)
+        text = own = read(scope.record)
         if text is not None and form is not None:
             text = form(text)
         if text is not None and is_plain and text == own:
@@ -349,8 +281,25 @@ def _member(name: str, form: Callable[[str], str | None] | None) -> Expression:
     return take
 
 
+def _inner_member(path: Path) -> Expression:
+    """The same for a member of a top-level object that is there for sure."""
+    outer, inner = path
+
+    def take(scope: Scope) -> str | None:
+        value = scope.record[outer][inner]
+        text: str | None = value if type(value) is str else as_text(value)
+        if not text:
+            return None
+        scope.used.append(path)
+        return text
+
+    return take
+
+
 def _first_of(candidates: list[Expression]) -> Expression:
     candidates = [candidate for candidate in candidates if candidate is not NOTHING]
+    constant = next((place for place, candidate in enumerate(candidates) if type(candidate) is Constant), len(candidates))
+    candidates = candidates[: constant + 1]
     if len(candidates) < 2:
         return candidates[0] if candidates else NOTHING
 
@@ -369,7 +318,7 @@ def _lookup(spec: str, table: Mapping[str, str], default: str | None, roots: Roo
     if not roots.may_have(path):
         return NOTHING if default is None else lambda scope: default
 
-    read = _reader(path, roots)
+    read = reader(path, roots)
 
     def look(scope: Scope) -> str | None:
         text = read(scope.record)
@@ -386,24 +335,29 @@ def _conditional(use: Expression, when: Condition) -> Expression:
 
 def _template(template: str, form: Callable[[str], str | None] | None, roots: Roots) -> Expression:
     """Literal text and ``{path}`` or ``{path|cut}`` parts."""
-    parts: list[tuple[str, Path, Callable[[str], str]]] = []
+    parts: list[tuple[str, Path, Callable[[str], str] | None]] = []
     end = 0
     for match in _PART.finditer(template):
-        parts.append((template[end : match.start()], split_path(match[1]), _CUTS.get(match[2] or "", str)))
+        parts.append((template[end : match.start()], split_path(match[1]), _CUTS.get(match[2] or "")))
         end = match.end()
     rest = template[end:]
     known = [roots.may_have(path) for _, path, _ in parts]  # every one, so that all are noted
     if not all(known):
         return NOTHING
+    readers = [(literal, reader(path, roots), cut) for literal, path, cut in parts]
+    if len(readers) == 1 and not (readers[0][0] or rest or form):
+        ((_, read, only_cut),) = readers
+        return lambda scope: text if (text := read(scope.record)) is None or only_cut is None else only_cut(text)
 
     def fill(scope: Scope) -> str | None:
-        filled = []
-        for literal, path, cut in parts:
-            text = text_at(scope.record, path)
+        filled: list[str] = []
+        for literal, read, cut in readers:
+            text = read(scope.record)
             if text is None:
                 return None
-            filled += [literal, cut(text)]
-        whole = "".join([*filled, rest])
+            filled += (literal, text if cut is None else cut(text))
+        filled.append(rest)
+        whole = "".join(filled)
         return whole if form is None else form(whole)
 
     return fill

@@ -17,9 +17,10 @@ from tallystick.event.plain import Plain, read_plain
 from tallystick.event.stamp import add_flag
 from tallystick.plugin import Carrier
 from tallystick.protocols.syslog_time import SyslogClock
-from tallystick.transforms.expressions import Path, Scope
+from tallystick.transforms.expressions import Scope
 from tallystick.transforms.lines import LineParser
 from tallystick.transforms.map_result import MapOptions, MapResult, Problem
+from tallystick.transforms.record_paths import Path
 from tallystick.transforms.unwrap import unwrap
 
 if TYPE_CHECKING:
@@ -228,13 +229,20 @@ def _without(members: MappingType[str, Raw], used: list[Path]) -> dict[str, Raw]
 
 def _drop(members: dict[str, Any], used: list[Path]) -> None:
     """The same with values, in place."""
-    for name, paths in _inner_paths(used).items():
-        if () in paths:
-            members.pop(name, None)
-        elif name in members:
-            _drop(members[name], paths)
-            if not members[name]:
-                del members[name]
+    for path in used:
+        holders, holder = [], members
+        for name in path[:-1]:
+            inner = holder.get(name)
+            if inner is None:
+                break  # another path took all of it
+            holders.append((holder, name, inner))
+            holder = inner
+        else:
+            holder.pop(path[-1], None)
+            for outer, name, inner in reversed(holders):
+                if inner:
+                    break
+                del outer[name]
 
 
 def _inner_paths(used: list[Path]) -> dict[str, list[Path]]:

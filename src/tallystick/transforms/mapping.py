@@ -78,6 +78,7 @@ class Mapping:
         self._lines = LineParser(self.title, parse["lines"]) if "lines" in parse else None
         self.takes_syslog_header = self._lines is not None and self._lines.takes_header
         self._keys: list[str] = spec.get("match", {}).get("all", [])
+        self._key_set = frozenset(self._keys)
         self._rules = RuleBook(spec)
         self._is_particular = bool(self._keys or self._refusals)
         self._goes_in_groups = not (self._is_particular or self._reads_carrier or self._lines)
@@ -119,7 +120,7 @@ class Mapping:
         """Whether an object with these members is a record for sure, and no container of records."""
         if self._splits and any(type(several := members.get(key)) is list and len(several) > 1 for key in self._splits):
             return False
-        return (bool(self._keys) and all(key in members for key in self._keys)) or self._step_keys.isdisjoint(members)
+        return (bool(self._keys) and self._key_set <= members.keys()) or self._step_keys.isdisjoint(members)
 
     def _check(self, members: MappingType[str, Any]) -> None:
         """Raises EventInvalidError for what is no record of this product. ``members`` are values, or their bytes."""

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, UnsetType
 
 from tallystick.event import times
-from tallystick.transforms.expressions import NOTHING, Expression, Path, Roots, Scope, compile_expression, split_path, text_at
+from tallystick.transforms.expressions import NOTHING, Expression, Scope, compile_expression
+from tallystick.transforms.record_paths import Path, Roots, split_path, text_at
 
 MISSING = "time_missing"
 _CLAIM_MAX = 64
@@ -46,7 +47,7 @@ class TimeRule:
             text = made(scope) if made is not None else text_at(scope.record, path)
             if text is None:
                 continue
-            parsed = read_form(text, form) if form else times.parse_epoch(text, unit) or times.parse_time(text)
+            parsed = read_form(text, form) if form else _read(text, unit)
             if parsed is None or parsed.text is None:
                 claimed = claimed or text
                 continue
@@ -79,6 +80,11 @@ def _candidate(spec: Mapping[str, Any], roots: Roots) -> Candidate | None:
         return None if made is NOTHING else Candidate((), made, spec.get("unit"), spec.get("form"))
     path = split_path(spec["path"])
     return Candidate(path, None, spec.get("unit"), spec.get("form")) if roots.may_have(path) else None
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str, unit: str | None) -> times.ParsedTime | None:
+    return times.parse_epoch(text, unit) or times.parse_time(text)
 
 
 @lru_cache(maxsize=4096)

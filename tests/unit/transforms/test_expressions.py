@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from tallystick.event.fields import ACTION
-from tallystick.transforms.expressions import Roots, Scope, as_endpoint, as_said, as_slug, compile_expression
+from tallystick.transforms.expressions import Scope, as_endpoint, as_said, as_slug, compile_expression
+from tallystick.transforms.record_paths import Roots
 from tallystick.transforms.record_time import TimeRule, read_form
 
 

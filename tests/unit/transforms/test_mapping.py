@@ -18,9 +18,11 @@ from tallystick.event.codec import encode_lines
 from tallystick.event.stamp import Stamp
 from tallystick.plugin import Carrier
 from tallystick.transforms import Mapping, MapResult, build_transform, load_mappings
-from tallystick.transforms.expressions import Scope, split_path
+from tallystick.transforms.expressions import Scope
 from tallystick.transforms.map_record import RAW_BYTES_MAX
+from tallystick.transforms.record_paths import split_path
 from tallystick.transforms.rules import KEPT_MAX, RuleBook
+from tallystick.transforms.sorting import Sorting
 
 RECEIVED = "2026-03-04T10:00:00.000000Z"
 SMALL = """
@@ -309,6 +311,66 @@ def test_the_short_way_and_the_long_way_agree(name: str, record: dict[str, Any],
         long = made.map(text)
     assert [unsealed(event) for event in short.events] == [unsealed(event) for event in long.events]
     assert (short.contents, short.problems) == (long.contents, long.problems)
+
+
+_INSIDE = st.dictionaries(
+    st.sampled_from(
+        ["type", "arn", "userName", "accessKeyId", "sessionContext", "bucketName", "key", "instancesSet", "ConsoleLogin"]
+    ),
+    st.one_of(
+        _SIMPLE,
+        st.sampled_from(["AssumedRole", "AWSService", "Failure"]),
+        st.dictionaries(
+            st.sampled_from(["sessionIssuer", "items"]),
+            st.one_of(_SIMPLE, st.just({"arn": "r", "userName": "n"}), st.just([{"instanceId": "i"}])),
+        ),
+    ),
+    max_size=4,
+)
+_CLOUDTRAIL = st.fixed_dictionaries(
+    {"eventName": st.sampled_from(["GetObject", "AssumeRole", "PutRolePolicy"]), "eventSource": st.sampled_from(["iam.amazonaws.com", "s3", 1, True, "1", "true"])},
+    optional={
+        "userIdentity": st.one_of(_INSIDE, _SIMPLE, st.just([])),
+        "requestParameters": st.one_of(_INSIDE, _SIMPLE, st.just([{"bucketName": "b"}])),
+        "responseElements": st.one_of(_INSIDE, st.none()),
+        "errorCode": st.sampled_from(["AccessDenied", "", "Throttled", None]),
+        "readOnly": st.sampled_from([True, False, "false", None, 0]),
+        "eventTime": _TEXTS,
+        "eventID": _TEXTS,
+    },
+)  # fmt: skip
+
+
+@given(record=_CLOUDTRAIL)
+def test_what_is_remembered_of_other_records_changes_nothing(record: dict[str, Any]) -> None:
+    """Rules by members one level down, and what they decided before, give what the general rules give, asked anew."""
+    made = load_mappings()["aws_cloudtrail"]
+    text = json.dumps(record).encode()
+    short = made.map(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tallystick.transforms.map_record.read_plain", lambda text, depth_max: None)
+        patch.setattr(type(made._rules), "of", lambda book, members: book.general)
+        patch.setattr(Sorting, "__call__", Sorting._decide)
+        long = made.map(text)
+    assert [unsealed(event) for event in short.events] == [unsealed(event) for event in long.events]
+    assert (short.contents, short.problems) == (long.contents, long.problems)
+
+
+def test_what_was_decided_is_kept_within_bounds() -> None:
+    """By the texts that decide it; long ones are decided anew each time, and past the bound the memory begins anew."""
+    spec = {
+        "name": "sorts",
+        "envelope": {"action": [{"template": "{a}"}, {"const": "none"}]},
+        "actor": {"type": {"const": "system"}, "id": {"const": "x"}},
+    }
+    book = RuleBook(spec)
+    rules = book.of({"a": "x"})
+    for number in range(5_000):
+        assert rules.fill(Scope({"a": f"a{number}"}, {})).action == f"a{number}"
+    assert 0 < len(rules._sort._kept) <= 4_096
+    count = len(rules._sort._kept)
+    assert rules.fill(Scope({"a": "a" * 1_000}, {})).action == "a" * 1_000
+    assert len(rules._sort._kept) == count
 
 
 def unsealed(event: Event) -> dict[str, Any]:
