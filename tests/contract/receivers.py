@@ -16,6 +16,7 @@ from support.rsyslog_sink import RsyslogSink, run_rsyslog_sink
 from support.server import free_port
 from tallystick.config import Duration
 from tallystick.destinations.datadog import DatadogDestination, DatadogSettings
+from tallystick.destinations.forward import ForwardDestination, ForwardSettings
 from tallystick.destinations.loki import LokiDestination, LokiSettings
 from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
 from tallystick.destinations.otlp import OtlpDestination, OtlpSettings
@@ -25,6 +26,7 @@ from tallystick.destinations.syslog import SyslogDestination, SyslogSettings
 from tallystick.plugin import Destination
 from tallystick.sources.remote import RemoteTlsSettings
 from tallystick.testing.datadog import DatadogReceiver
+from tallystick.testing.forward import ForwardReceiver
 from tallystick.testing.loki import LokiReceiver
 from tallystick.testing.opensearch import OpenSearchReceiver
 from tallystick.testing.otlp import OtlpReceiver
@@ -235,8 +237,37 @@ class SyslogHarness(Harness):
         yield lambda: SyslogDestination("siem", self.settings(tls=RemoteTlsSettings(ca=str(self.sink.stranger))))
 
 
+class ForwardHarness(Harness):
+    kind = "forward"
+
+    def __init__(self, receiver: ForwardReceiver) -> None:
+        self.receiver = receiver
+        receiver.shared_key = "a key that both know"
+
+    def settings(self, **changes: Any) -> ForwardSettings:
+        mine = {"host": "127.0.0.1", "port": self.receiver.port, "shared_key": "a key that both know"}
+        return ForwardSettings(**(mine | changes))
+
+    def make(self) -> Destination:
+        return ForwardDestination("fluent", self.settings())
+
+    def ids(self) -> list[str]:
+        return list(dict.fromkeys(record["id"] for _, _, record in self.receiver.entries))
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.is_up = False
+        yield self.make
+        self.receiver.is_up = True
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: ForwardDestination("fluent", self.settings(shared_key="another"))
+
+
 RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
     "datadog": (DatadogReceiver, DatadogHarness),
+    "forward": (ForwardReceiver, ForwardHarness),
     "loki": (LokiReceiver, LokiHarness),
     "opensearch": (OpenSearchReceiver, OpenSearchHarness),
     "otlp": (OtlpReceiver, OtlpHarness),

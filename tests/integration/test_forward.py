@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fluent import asyncsender, sender
 
 from support.certificates import Authority
+from support.delivery import make_cut, make_line
 from support.forward_client import ForwardClient, event_time, packed_forward
 from support.ledger import OURS
 from support.server import Server, wait_for
+from tallystick.destinations.forward import ForwardDestination, ForwardSettings
+from tallystick.plugin import AnswerKind
+from tallystick.sources.remote import RemoteTlsSettings
 
 PAGE = (Path(__file__).parents[2] / "docs/sources/forward.md").read_text("utf-8")
 NODE = Path(__file__).parents[1] / "support/node"
@@ -167,3 +172,18 @@ def test_a_chunk_that_is_sent_again_is_stored_once(server: Server) -> None:
     with server.http.stream("GET", "/v1/export", params={"query": "metadata.kind:again"}) as answer:
         found = [json.loads(line)["metadata"]["n"] for line in answer.iter_lines() if line]
     assert found == list(range(2_500))
+
+
+async def test_our_own_destination_is_acknowledged_and_stored_once(server: Server, place: Path) -> None:
+    """`forward` sends a cut here over TLS, with key and user, and again as after a lost acknowledgement: the events are there once."""
+    port, ca = port_of(server, "closed"), RemoteTlsSettings(ca=str(place / "ca.pem"))
+    settings = ForwardSettings(host="127.0.0.1", port=port, tls=ca, shared_key=KEY, username="edge", password="swordfish")
+    for _ in range(2):
+        destination = ForwardDestination("here", settings)
+        answer = await destination.send(make_cut(destination, [make_line(index) for index in range(3)]))
+        assert answer.kind is AnswerKind.DELIVERED, answer.reason
+        await destination.close()
+    wait_events(server, "acme", "metadata.tag:tallystick.acme", 3)
+    wrong = ForwardDestination("here", msgspec.structs.replace(settings, password="shark"))
+    assert (await wrong.probe()).kind is AnswerKind.PARK
+    await wrong.close()

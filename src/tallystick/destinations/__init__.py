@@ -17,6 +17,7 @@ from tallystick.query.evaluate import compile_query
 DESTINATIONS: dict[str, str] = {
     "datadog": "tallystick.destinations.datadog:DatadogDestination",
     "file": "tallystick.destinations.file:FileDestination",
+    "forward": "tallystick.destinations.forward:ForwardDestination",
     "loki": "tallystick.destinations.loki:LokiDestination",
     "kafka": "tallystick.destinations.kafka:KafkaDestination[kafka]",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
