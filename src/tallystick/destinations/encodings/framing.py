@@ -1,6 +1,6 @@
 """How encoded events become the body of a cut: one a line, or together in one JSON object; plain, or framed by zstd or gzip.
 
-An encoding (`EventEncoding`) knows one event; a framing knows the cut. Rules for both:
+An encoding (`EventEncoding`) knows one event; a framing knows the cut. A *record* here is one event in its encoded form. Rules for both:
 
 1. One event becomes one record, and no record has a line feed in it: ``records_of`` gives the records back, so a destination that
    sends one message an event sends parts of the very bytes whose digest is stored.

@@ -120,6 +120,8 @@ def _operation(words: list[str]) -> str:
 CODES: dict[str, dict[str, str]] = {
     "Windows": {
         "windows.1102": "clear",
+        "windows.4672": "session grant",
+        "windows.4768": "ticket", "windows.4771": "ticket", "windows.4769": "service_ticket", "windows.4770": "ticket_renew", "windows.4776": "login",
         "windows.4624": "login", "windows.4625": "login", "windows.4648": "login", "windows.4634": "logout", "windows.4647": "logout",
         "windows.4720": "user create", "windows.4722": "user enable", "windows.4723": "password update", "windows.4724": "password reset",
         "windows.4725": "user disable", "windows.4726": "user delete", "windows.4738": "user update", "windows.4740": "user lock",

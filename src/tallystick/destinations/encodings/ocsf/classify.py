@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 from tallystick.destinations.encodings.facts import Facts
 from tallystick.destinations.encodings.kinds import first_of
+from tallystick.destinations.encodings.ocsf.objects import privileges_of
 from tallystick.destinations.encodings.ocsf.schema import (
     ACCOUNT,
     API,
     AUTHENTICATION,
+    AUTHORIZE_SESSION,
     BASE,
     DATASTORE,
     ENTITY,
@@ -79,6 +81,8 @@ def _candidates(facts: Facts) -> list[Chosen]:
     operation, nature = facts.words.operation, facts.product.nature
     if operation == "clear" and nature == "host":
         return [Chosen(EVENT_LOG, operation)]
+    if operation == "grant" and "session" in facts.words.all and nature == "host":
+        return [Chosen(AUTHORIZE_SESSION, operation)]
     found: list[Chosen] = []
     category = facts.event.category or _guess(facts)
     if category == "authentication":
@@ -124,7 +128,7 @@ def _account_first(facts: Facts, others: list[Chosen]) -> list[Chosen]:
 
 
 def _login_operation(facts: Facts) -> str:
-    if facts.words.operation in ("login", "logout"):
+    if facts.words.operation in ("login", "logout", "ticket", "service_ticket", "ticket_renew"):
         return facts.words.operation
     if "session" not in facts.words.all:
         return ""
@@ -172,6 +176,8 @@ def _is_possible(chosen: Chosen, facts: Facts, schema: Schema) -> bool:
     if chosen.uid == USER_ACCESS:
         has_user = first_of(targets, "user") is not None
         return has_user and first_of(targets, "privilege") is not None and activity is not None
+    if chosen.uid == AUTHORIZE_SESSION:
+        return bool(privileges_of(facts.event))
     if chosen.uid == GROUP:
         has_second = not schema.is_first or first_of(targets, "user") is not None  # 1.1 wants somebody beside the group
         return activity is not None and has_second

@@ -17,6 +17,7 @@ from tallystick.destinations.encodings.ocsf.classify import choose_class
 from tallystick.destinations.encodings.ocsf.objects import (
     endpoint,
     named,
+    privileges_of,
     user_of,
     user_target,
 )
@@ -24,6 +25,7 @@ from tallystick.destinations.encodings.ocsf.schema import (
     ACCOUNT,
     API,
     AUTHENTICATION,
+    AUTHORIZE_SESSION,
     DATASTORE,
     ENTITY,
     EVENT_LOG,
@@ -205,6 +207,7 @@ class _Draft:
         place = {
             ACCOUNT: self._place_user,
             AUTHENTICATION: self._place_login,
+            AUTHORIZE_SESSION: self._place_session,
             ENTITY: self._place_entity,
             USER_ACCESS: self._place_access,
             GROUP: self._place_group,
@@ -233,6 +236,10 @@ class _Draft:
             self._attributes["service"] = named(service)
         elif "dst_endpoint" not in self._attributes:
             self._attributes["service"] = {"name": self._facts.product.name}
+
+    def _place_session(self) -> None:
+        self._place_user()
+        self._attributes["privileges"] = privileges_of(self._event)
 
     def _place_entity(self) -> None:
         self._attributes["entity"] = named(self._unplaced.pop(0), "type")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from tallystick.destinations.encodings.values import is_address, is_email
-from tallystick.event import Actor, Target
+from tallystick.event import Actor, Event, Target
 
 _USER_TYPES = {"user": (1, "User"), "system": (3, "System"), "service": (4, "Service")}
 
@@ -46,3 +48,13 @@ def named(target: Target, *extra: str) -> dict[str, Any]:
 def endpoint(text: str) -> dict[str, Any]:
     """An endpoint out of what a record gave as its address: an address, or a name such as `ec2.amazonaws.com`."""
     return {"ip": text} if is_address(text) else {"name": text}
+
+
+def privileges_of(event: Event) -> list[str]:
+    """The privileges that Windows says a new session got."""
+    if event.metadata is msgspec.UNSET:
+        return []
+    said = msgspec.json.decode(event.metadata)
+    data = said.get("EventData", said)
+    listed = data.get("PrivilegeList") if isinstance(data, dict) else None
+    return listed.split() if isinstance(listed, str) else []

@@ -11,7 +11,7 @@ from typing import Literal
 Version = Literal["1.8", "1.5", "1.1"]
 VERSIONS: dict[str, str] = {"1.8": "1.8.0", "1.5": "1.5.0", "1.1": "1.1.0"}
 
-BASE, ACCOUNT, AUTHENTICATION, ENTITY, USER_ACCESS, GROUP = 0, 3001, 3002, 3004, 3005, 3006
+BASE, ACCOUNT, AUTHENTICATION, AUTHORIZE_SESSION, ENTITY, USER_ACCESS, GROUP = 0, 3001, 3002, 3003, 3004, 3005, 3006
 WEB_RESOURCES, API, DATASTORE, FILE_HOSTING, NETWORK, HTTP, EVENT_LOG = 6001, 6003, 6005, 6006, 4001, 4002, 1008
 OTHER = 99
 
@@ -70,8 +70,12 @@ _CLASSES = (
         "actor src_endpoint http_request user raw_data_size",
     ),
     _class(
-        AUTHENTICATION, "Authentication", "login=1 Logon; logout=2 Logoff",
+        AUTHENTICATION, "Authentication", "login=1 Logon; logout=2 Logoff; ticket=3 Authentication Ticket; service_ticket=4 Service Ticket Request; ticket_renew=5 Service Ticket Renew",
         "actor src_endpoint dst_endpoint http_request user session service raw_data_size",
+    ),
+    _class(
+        AUTHORIZE_SESSION, "Authorize Session", "grant=1 Assign Privileges",
+        "actor src_endpoint dst_endpoint http_request user session privileges raw_data_size",
     ),
     _class(
         ENTITY, "Entity Management",
@@ -120,11 +124,12 @@ AFTER_1_1: dict[int, str] = {
     BASE: "actor",
     ACCOUNT: "unlock",
     ENTITY: "src_endpoint http_request move enroll unenroll enable disable",
+    AUTHORIZE_SESSION: "src_endpoint http_request",
     USER_ACCESS: "src_endpoint http_request resources",
     GROUP: "src_endpoint http_request",
     DATASTORE: "list",
 }
-HOST_ACTORS_1_1 = (ENTITY, USER_ACCESS, GROUP)
+HOST_ACTORS_1_1 = (AUTHORIZE_SESSION, ENTITY, USER_ACCESS, GROUP)
 ABSENT_1_1 = (EVENT_LOG,)
 
 

@@ -150,3 +150,44 @@ def test_encoding_is_pure() -> None:
     line = line_of(HARD["login"])
     assert decode_line(line).action == "user.login"
     assert encode(line) == encode(line)
+
+
+def windows(number: int, members: dict[str, Any], version: str = "1.8") -> dict[str, Any]:
+    """A Windows security event as its mapping makes it."""
+    line = json.loads(line_of({"action": f"windows.{number}", "actor": {"type": "user", "id": "CORP\\ann"}} | members))
+    line["ingest"] = {"mapping": "windows_security"} | line["ingest"]
+    record = encode(json.dumps(line).encode(), version)
+    assert faults(record) == []
+    found: dict[str, Any] = json.loads(record)
+    return found
+
+
+HOST = {"type": "host", "id": "dc1.corp.example"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_windows_session_with_privileges(version: str) -> None:
+    """What 4672 lists are the privileges; without a list there is nothing to say, and the class is the base."""
+    list_text = "SeSecurityPrivilege\r\n\t\t\tSeTakeOwnershipPrivilege"
+    record = windows(4672, {"targets": [HOST], "metadata": {"EventData": {"PrivilegeList": list_text}}}, version)
+    assert (record["type_uid"], record["privileges"]) == (300301, ["SeSecurityPrivilege", "SeTakeOwnershipPrivilege"])
+    for metadata in ({}, {"EventData": []}, {"EventData": {"PrivilegeList": 7}}, {"PrivilegeList": " "}):
+        assert windows(4672, {"metadata": metadata}, version)["class_uid"] == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "category", "targets", "type_uid"),
+    [
+        (4625, "authentication", [HOST], 300201),
+        (4634, "authentication", [HOST], 300202),
+        (4768, "authentication", [HOST], 300203),
+        (4769, "authentication", [HOST], 300204),
+        (4720, "account", [USER, HOST], 300101),
+        (4740, "account", [USER, HOST], 300109),
+        (4732, "account", [{"type": "group", "id": "Administrators"}, USER, HOST], 300603),
+        (1102, "configuration", [HOST], 100801),
+    ],
+)
+def test_windows_numbers(number: int, category: str, targets: list[dict[str, str]], type_uid: int) -> None:
+    """What each event number stands for."""
+    assert windows(number, {"category": category, "targets": targets})["type_uid"] == type_uid

@@ -79,7 +79,7 @@ def test_an_encoding_that_cannot_be_carried_is_refused() -> None:
     assert "docs/encodings.md" in str(caught.value.hint)
 
 
-PAGE = (Path(__file__).parents[3] / "docs" / "encodings.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[4] / "docs" / "encodings.md").read_text("utf-8")
 
 
 def block(text: str) -> str:
