@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from support.go import build_verifier
 from support.kafka_broker import KafkaBroker
 from support.moto import S3Server, run_s3_server
+from support.nats_server import LOGINS, NatsServer
 from support.postgres import Postgres
 from support.server import Server
 
@@ -50,6 +51,16 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBrok
         yield broker.start()
     finally:
         broker.close()
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A nats-server with a login as its own process, one for the whole run."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"), LOGINS)
+    try:
+        yield server.start()
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

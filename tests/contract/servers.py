@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from contract.destinations import Harness
+from support import nats_server
 from support.kafka_broker import KafkaBroker
+from support.nats_server import NatsServer
 from support.postgres import PASSWORD, Postgres
 from support.server import free_port
 from tallystick.config import Duration
 from tallystick.destinations.kafka import KafkaDestination, KafkaDestinationSettings
+from tallystick.destinations.nats import NatsDestination, NatsDestinationSettings
 from tallystick.destinations.postgresql import PostgresqlDestination, PostgresqlSettings
 from tallystick.plugin import Destination
 
-SERVERS = {"postgresql": "postgres", "kafka": "kafka_broker"}
+T = TypeVar("T")
+
+SERVERS = {"postgresql": "postgres", "kafka": "kafka_broker", "nats": "nats_server"}
 """Kind → the fixture that has its server."""
 
 
@@ -29,10 +36,11 @@ class ServerHarness(Harness):
     def settings(self, **changes: Any) -> Any:
         raise NotImplementedError
 
-    def plain_settings(self) -> dict[str, Any]:
+    def table(self) -> str:
         """The settings as a configuration has them."""
         settings = self.settings()
-        return {name: getattr(settings, name) for name in self.named}
+        values = {name: getattr(settings, name) for name in self.named}
+        return "".join(f"{name} = {json.dumps(getattr(value, 'text', value))}\n" for name, value in values.items())
 
     named: tuple[str, ...] = ()
 
@@ -110,7 +118,60 @@ class KafkaHarness(ServerHarness):
         yield lambda: KafkaDestination("d", self.settings(topic="no-such-topic"))
 
 
-HARNESSES: dict[str, Callable[[Any], ServerHarness]] = {"postgresql": PostgresqlHarness, "kafka": KafkaHarness}
+class NatsHarness(ServerHarness):
+    kind = "nats"
+    named = ("stream", "subject", "servers", "user", "password", "timeout")
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+        self.timeout = Duration("10s")
+        self.stream = f"S{uuid.uuid4().hex[:10]}"
+        self.config = {"name": self.stream, "subjects": [f"{self.stream}.>"], "duplicate_window": 10.0}
+        self.talk(lambda client: client.jsm().add_stream(**self.config))
+
+    def shorten_window(self) -> None:
+        """A duplicate window that is over before a process has started again: reading back must do."""
+        self.timeout = Duration("300ms")
+        self.talk(lambda client: client.jsm().update_stream(**self.config | {"duplicate_window": 0.3}))
+
+    def table(self) -> str:
+        self.shorten_window()
+        return super().table()
+
+    def talk(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Run ``work(client)`` in a loop and thread of its own."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self.server.talk, work, user=nats_server.USER, password=nats_server.PASSWORD).result()
+
+    def settings(self, **changes: Any) -> NatsDestinationSettings:
+        login = {"servers": (self.server.url,), "user": nats_server.USER, "password": nats_server.PASSWORD}
+        own = {"stream": self.stream, "subject": f"{self.stream}.{{tenant}}", "timeout": self.timeout}
+        return NatsDestinationSettings(**(login | own | changes))
+
+    def make(self) -> NatsDestination:
+        return NatsDestination("d", self.settings())
+
+    def messages(self) -> list[Any]:
+        async def read(client: Any) -> list[Any]:
+            state = (await client.jsm().stream_info(self.stream)).state
+            return [await client.jsm().get_msg(self.stream, seq) for seq in range(max(1, state.first_seq), state.last_seq + 1)]
+
+        return self.talk(read)
+
+    def ids(self) -> list[str]:
+        return [json.loads(message.data)["id"] for message in self.messages()]
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        dead = f"nats://127.0.0.1:{free_port()}"
+        yield lambda: NatsDestination("d", self.settings(servers=(dead,)))
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: NatsDestination("d", self.settings(stream="NONE"))
+
+
+HARNESSES: dict[str, Callable[[Any], ServerHarness]] = {"postgresql": PostgresqlHarness, "kafka": KafkaHarness, "nats": NatsHarness}
 
 
 def make_server_harness(kind: str, directory: Path, server: Any) -> ServerHarness:

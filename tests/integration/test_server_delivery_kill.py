@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +15,8 @@ STEPS = ["durable:4", "before:2", "after:1", "after:3", "durable:9"]
 EVENTS = 15
 
 
-def run_child(directory: Path, kind: str, events: int, step: str, settings: dict[str, object]) -> int:
-    command = [sys.executable, str(CHILD), str(directory), kind, str(events), step, json.dumps(settings)]
+def run_child(directory: Path, kind: str, events: int, step: str, settings: str) -> int:
+    command = [sys.executable, str(CHILD), str(directory), kind, str(events), step, settings]
     return subprocess.run(command, timeout=60).returncode
 
 
@@ -26,8 +25,8 @@ def test_killed_at_any_step_it_delivers_exactly_once(request: pytest.FixtureRequ
     """Killed before the cut is stored, before and after the other side took it, and before its outcome is; nothing is missing or doubled."""
     harness = make_server_harness(kind, tmp_path, request.getfixturevalue(SERVERS[kind]))
     for life, step in enumerate(STEPS, 1):
-        assert run_child(tmp_path, kind, EVENTS * life, step, harness.plain_settings()) == -9, step
-    assert run_child(tmp_path, kind, EVENTS * len(STEPS), "none", harness.plain_settings()) == 0
+        assert run_child(tmp_path, kind, EVENTS * life, step, harness.table()) == -9, step
+    assert run_child(tmp_path, kind, EVENTS * len(STEPS), "none", harness.table()) == 0
     found = harness.ids()
     for tenant in ("acme", "umbra"):
         ids = [name for name in found if name.startswith(tenant)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import files
@@ -14,6 +15,12 @@ import nats
 from support.server import free_port, wait_for
 
 T = TypeVar("T")
+USER, PASSWORD = "tallystick", "change-me"
+LOGINS = f"""authorization {{ users: [
+  {{ user: "{USER}", password: "{PASSWORD}" }}
+  {{ user: "bound", password: "{PASSWORD}", permissions: {{ publish: {{ deny: "*.acme" }} }} }}
+] }}"""
+"""Of the server that a whole run shares (`conftest.nats_server`)."""
 
 
 class NatsServer:
@@ -35,6 +42,11 @@ class NatsServer:
         wait_for(lambda: self.log.exists() and b"Server is ready" in self.log.read_bytes(), "nats-server to be ready")
         self.log.write_bytes(b"")
         return self
+
+    def stop(self) -> None:
+        """It answers nothing any more, though it lives."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         assert self._process is not None

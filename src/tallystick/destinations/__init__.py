@@ -20,6 +20,7 @@ DESTINATIONS: dict[str, str] = {
     "forward": "tallystick.destinations.forward:ForwardDestination",
     "loki": "tallystick.destinations.loki:LokiDestination",
     "kafka": "tallystick.destinations.kafka:KafkaDestination[kafka]",
+    "nats": "tallystick.destinations.nats:NatsDestination[nats]",
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "otlp": "tallystick.destinations.otlp:OtlpDestination",

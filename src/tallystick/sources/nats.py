@@ -20,9 +20,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
-import nats
 import nats.errors
 import nats.js.errors
 from msgspec import Meta, field
@@ -35,13 +33,13 @@ from tallystick.errors import ConfigError, TallystickError
 from tallystick.plugin import Intake, Record, SourceContext
 from tallystick.sources.kind import NATIVE, MappedSettings, SourceKind
 from tallystick.sources.naming import place_id
+from tallystick.sources.nats_login import check_login, connect
 from tallystick.sources.nats_pull import Puller
 from tallystick.sources.plan import SourcePlan
 from tallystick.sources.progress import Progress
-from tallystick.sources.remote import RemoteTlsSettings, check_tls, client_context, require_safe
+from tallystick.sources.remote import RemoteTlsSettings
 from tallystick.telemetry import log
 
-_CONNECT_S = 10
 _WAIT_S = 1.0
 _ACK_S = 5.0
 _MARKS_PER_WAIT = 3
@@ -77,21 +75,9 @@ class NatsSettings(MappedSettings, frozen=True, kw_only=True):
 
     def check(self, base_dir: Path) -> None:
         """See `SourceSettings`."""
-        ways = [name for name in ("user", "token", "nkey", "credentials") if getattr(self, name) is not None]
-        if len(ways) > 1:
-            raise ConfigError(f"`{ways[0]}` and `{ways[1]}` are two ways to log in", place=ways[1], hint="Give one")
-        if self.credentials is not None and not (base_dir / self.credentials).is_file():
-            raise ConfigError(f"there is no file {base_dir / self.credentials}", place="credentials")
+        check_login(self, base_dir)
         if self.ack_wait.seconds < 1:
             raise ConfigError("below one second messages would be delivered again all the time", place="ack_wait")
-        for server in self.servers:
-            url = urlsplit(server)
-            if url.scheme not in ("nats", "tls") or not url.hostname or url.username is not None:
-                hint = 'As in "nats://broker.example.com:4222"; user and password are settings of their own'
-                raise ConfigError(f"{url.scheme}://{url.hostname or ''} is no URL of a NATS server", place="servers", hint=hint)
-            is_encrypted = url.scheme == "tls" or self.tls is not None
-            require_safe(url.hostname, is_encrypted=is_encrypted, insecure=self.insecure, place="servers")
-        check_tls(self.tls, base_dir)
 
 
 class ConsumerUnfitError(TallystickError):
@@ -127,7 +113,7 @@ class NatsSource:
 
     async def run(self, intake: Intake, stop: asyncio.Event) -> None:
         """See `plugin.Source`."""
-        client = await self._connect()
+        client = await connect(self._settings, self._context.name, self._context.base_dir, self._on_error)
         try:
             await self._read(client, intake, stop)
         except (nats.errors.Error, nats.js.errors.Error) as error:
@@ -147,31 +133,6 @@ class NatsSource:
                 await self._take(intake, client, messages, mark_every_s)
             else:
                 await self._look(client)
-
-    async def _connect(self) -> Client:
-        """Raises TallystickError when no server can be reached or all refuse us. A connection that breaks ends the run."""
-        one = self._settings
-        tls = one.tls or RemoteTlsSettings()
-        needs_tls = one.tls is not None or any(server.startswith("tls:") for server in one.servers)
-        try:
-            client = await nats.connect(
-                list(one.servers),
-                name=f"tallystick {self._context.name}",
-                connect_timeout=_CONNECT_S,
-                allow_reconnect=False,
-                max_reconnect_attempts=1,  # tries of each server, before it counts as down
-                reconnect_time_wait=0.2,
-                error_cb=self._on_error,
-                tls=client_context(tls, self._context.base_dir) if needs_tls else None,
-                user=one.user,
-                password=one.password,
-                token=one.token,
-                nkeys_seed_str=one.nkey,
-                user_credentials=str(self._context.base_dir / one.credentials) if one.credentials else None,
-            )
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            raise TallystickError(f"no connection to {', '.join(one.servers)}: {error or type(error).__name__}") from error
-        return client
 
     async def _find_consumer(self, client: Client) -> ConsumerInfo:
         """The consumer as it is, made when it is missing. Raises ConsumerUnfitError."""
