@@ -57,7 +57,7 @@ def check_pong(pong: Any, helo: Any, login: Login, salt: bytes) -> None:
     if pong[1] is not True:
         raise ForwardRefusedError(f"the server refuses us: {_text(pong[2])[:200]}")
     expected = _digest(salt, _bytes(pong[3]), _option(helo, "nonce"), login.shared_key.encode())
-    if not hmac.compare_digest(expected, _text(pong[4])):
+    if not hmac.compare_digest(expected.encode(), _bytes(pong[4])):
         raise ForwardRefusedError("the server does not know the shared key")
 
 
