@@ -23,7 +23,6 @@ faults are located in at most `_LOCATE_BYTES` of refused records a body; the oth
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -47,12 +46,10 @@ UNREADABLE_CODES = frozenset(
 _BOM = b"\xef\xbb\xbf"
 _STRUCTURE = b'{}[]"'
 _ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
-_SAMPLE_STEP = 16
 _PART_BYTES = 1 << 20
 _LOCATE_BYTES = 1 << 20
 _COMMAS_PER_EVENT = 20
 _UNCOUNTED_BYTES = 1 << 20  # lines of a smaller body take at most 16 MiB when cut, however many
-_FOUR_DIGITS = re.compile(rb"[0-9]{4}")
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _decode_event = msgspec.json.Decoder(Incoming).decode
@@ -224,7 +221,7 @@ class EventReader:
             return False
         if metadata and set(map(type, decoded[: len(metadata)])) != {dict}:
             return False
-        if _FOUR_DIGITS.search(joined[::_SAMPLE_STEP]) and strict.LONG_NUMBER.search(joined):
+        if strict.has_long_run(joined):
             return False
         # The list around the values stands for the event around its metadata; values in changes lie two levels deeper.
         depth = self.limits.depth

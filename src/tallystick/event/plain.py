@@ -20,8 +20,6 @@ T = TypeVar("T", bound=tuple[Any, ...])
 BYTES_MAX = 64 * 1024
 """Values take up to thirty times their text; longer texts are worked on member by member."""
 
-_DIGITS = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
-_TOO_MANY_DIGITS = b"0" * (strict.DIGITS_MAX + 1)
 _SYNTAX = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError)
 
 _decode = msgspec.json.Decoder().decode
@@ -74,6 +72,6 @@ def read_run(joined: bytes, records: list[bytes]) -> list[Any] | None:
 
 def is_settled(text: bytes) -> bool:
     """Whether a text has no NUL escape and no number of too many digits for sure."""
-    if b"\\u0000" in text:
-        return False
-    return _TOO_MANY_DIGITS not in text.translate(_DIGITS)
+    # Looking for one byte takes a twentieth of the time that looking for six takes.
+    has_nul = b"\\" in text and b"\\u0000" in text
+    return not has_nul and not strict.has_long_run(text)

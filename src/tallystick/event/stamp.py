@@ -1,13 +1,13 @@
 """What the server says about each event, and the canonical line with it.
 
 Two ways to the same bytes. The plain one sets the server fields of an event and encodes it (`set_server_fields`, then
-`codec.encode_lines`). The quick one is for events that the reader has just encoded, to prove that they are strict, and
-that nobody has changed since: only the server's members are missing, they stand at three places, and their text is the same
-for the whole batch but for id and salt. So a line is put together from pieces (`splice_lines`):
+`codec.encode_lines`). The quick one is for events that have just been encoded (by the reader, to prove that they are strict, or to
+be searched for secrets) and that nobody has changed since: only the server's members are missing, they stand at three places, and
+their text is the same for the whole batch but for id and salt. So a line is put together from pieces (`splice_lines`):
 
     {"v":1,"id":"  id  ","tenant":"…",  "occurred_at":"…",  "received_at":"…",  what else was said  ,"source":{…},"ingest":{…,"salt":"  salt  "}}
 
-It holds where the sender gave time and outcome and no flag is due; then it saves setting six fields and encoding, a sixth of
+It holds where time and outcome are known and no flag is due; then it saves setting six fields and encoding, a sixth of
 what an event costs. Tests hold the two ways to each other, byte for byte.
 """
 
@@ -33,6 +33,7 @@ _SALT_PLACE = "0123456789abcdef"
 _OCCURRED = b'"occurred_at":"'
 _OCCURRED_BYTES = len(_OCCURRED) + times.LENGTH + len('",')
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,14 @@ def splice_lines(events: Sequence[Event], said: Sequence[bytes], stamp: Stamp) -
     """
     if len(said) != len(events):
         return None
+    mapped = _mapped_ingest(events, stamp)
     claimed = [
         event.occurred_at
         for event in events
-        if event.occurred_at is not UNSET and event.outcome is not UNSET and event.ingest is UNSET
+        if event.occurred_at is not UNSET
+        and event.outcome is not UNSET
+        and event.raw is UNSET  # it stands between the server's members
+        and (event.ingest is UNSET) is (mapped is None)
     ]
     if len(claimed) != len(events) or not _all_plausible(claimed, stamp.received_at):
         return None
@@ -80,6 +85,7 @@ def splice_lines(events: Sequence[Event], said: Sequence[bytes], stamp: Stamp) -
     received = b'"received_at":%b,' % _encode(stamp.received_at)
     tail = b',"source":%b,"ingest":%b' % (_encode(stamp.source), before_salt)
     end = after_salt + b"}"
+    stop = -1 if mapped is None else -len(b',"ingest":%b}' % _encode(mapped))
     salts = _salts(len(events)).encode()
     lines = []
     start = 0
@@ -88,10 +94,20 @@ def splice_lines(events: Sequence[Event], said: Sequence[bytes], stamp: Stamp) -
         after = at + _OCCURRED_BYTES
         name: str = event.id  # type: ignore[assignment]
         lines.append(
-            b"".join((head, name.encode(), tenant, text[at:after], received, text[after:-1], tail, salts[start : start + 16], end))
+            b"".join(
+                (head, name.encode(), tenant, text[at:after], received, text[after:stop], tail, salts[start : start + 16], end)
+            )
         )
         start += 16
     return lines
+
+
+def _mapped_ingest(events: Sequence[Event], stamp: Stamp) -> Ingest | None:
+    """What all events have in ``ingest`` when that is the name of the batch's mapping alone; else None."""
+    if stamp.mapping is None or events[0].ingest is UNSET:
+        return None
+    named = Ingest(mapping=stamp.mapping)
+    return named if all(event.ingest == named for event in events) else None
 
 
 def set_server_fields(events: Sequence[Event], stamp: Stamp) -> None:
@@ -145,6 +161,11 @@ def _name(events: Sequence[Event], stamp: Stamp) -> None:
 def _salts(count: int) -> str:
     """16 hexadecimal digits for each of ``count`` events."""
     return random_piece().hex() if count <= _FEW else os.urandom(8 * count).hex()
+
+
+def texts_of(events: Sequence[Event]) -> list[bytes]:
+    """Each event as JSON, as it is now."""
+    return _encode_lines(events)[:-1].split(b"\n") if events else []
 
 
 def add_flag(event: Event, flag: str) -> None:

@@ -37,6 +37,8 @@ _TOKEN = re.compile(
 )
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
+_SAMPLE_STEP = 16
+_SAMPLED_NUMBER = re.compile(rb"[0-9]{%d}" % ((DIGITS_MAX + 1) // _SAMPLE_STEP))
 _ODD_NUMBER = re.compile(rb"[eE][+-]?[0-9]{3}|[0-9]{32}")
 """Without it, and with no run of more than 64 digits, no number can be out of range or have more than 64 digits."""
 _ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.")
@@ -112,6 +114,12 @@ def require_strict(text: bytes, depth_max: int, *, locate: bool = True) -> None:
 def has_nul(text: bytes) -> bool:
     """Whether a string in JSON ``text`` holds NUL (written as an escape, the one way there is)."""
     return b"\\u0000" in text and _NUL.search(text) is not None
+
+
+def has_long_run(text: bytes) -> bool:
+    """Whether `LONG_NUMBER` is somewhere in ``text``, be it in a string. So long a run of digits leaves its trace in every sixteenth
+    byte, which is where to look first: it takes a tenth of the time."""
+    return _SAMPLED_NUMBER.search(text[::_SAMPLE_STEP]) is not None and LONG_NUMBER.search(text) is not None
 
 
 def openings(text: bytes) -> int:

@@ -20,7 +20,7 @@ Text that does not even look like a time is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple
@@ -45,6 +45,7 @@ _SHAPE = re.compile(
 )
 _NUMBER = re.compile(r"-?\d{1,19}(\.\d{1,24})?", re.ASCII)
 _new = tuple.__new__  # a third of the time of calling the class
+_encode = msgspec.json.Encoder().encode
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (its texts get their Z elsewhere)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _USUAL_DIGITS = 10  # of seconds since 1970: from 2001 to 2286
@@ -107,17 +108,19 @@ def parse_epoch(text: str, unit: str | None = None) -> ParsedTime | None:
     return None if second is None else ParsedTime(f"{second}.{micros:06d}Z")
 
 
-def parse_moments(moments: Iterable[float]) -> list[ParsedTime | None]:
-    """The same for numbers as JSON readers give them; digits that they have past the microsecond are cut."""
+def parse_moments(moments: Sequence[float]) -> list[ParsedTime | None]:
+    """The same for numbers as JSON readers give them; digits that they have past the microsecond are cut.
+
+    The encoder writes the digits that `repr` does, in a fifth of the time; only numbers with an exponent look different there.
+    """
     found: list[ParsedTime | None] = []
-    for moment in moments:
-        text = repr(moment)
+    for moment, text in zip(moments, _encode(moments).decode()[1:-1].split(","), strict=False):
         whole, _, fraction = text.partition(".")
         if len(whole) == _USUAL_DIGITS and fraction.isdigit():
             second = _second(int(whole))
-            found.append(None if second is None else _new(ParsedTime, (f"{second}.{fraction[:6]:0<6}Z", ())))
+            found.append(None if second is None else _new(ParsedTime, (f"{second}.{fraction[:6].ljust(6, '0')}Z", ())))
         else:
-            found.append(parse_epoch(text))
+            found.append(parse_epoch(repr(moment)))
     return found
 
 

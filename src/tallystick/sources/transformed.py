@@ -11,7 +11,7 @@ from prometheus_client import Counter
 
 from tallystick.errors import EventInvalidError
 from tallystick.event import Event
-from tallystick.event.stamp import add_flag
+from tallystick.event.stamp import add_flag, texts_of
 from tallystick.plugin import BatchFacts, Transform
 from tallystick.sources.part import Part
 from tallystick.sources.submission import Draft
@@ -38,7 +38,12 @@ def hold_to_contracts(draft: Draft, part: Part) -> None:
 
 
 def transform_part(draft: Draft, part: Part) -> None:
-    """All transforms of the draft's source, in order, on ``part``."""
+    """All transforms of the draft's source, in order, on ``part``.
+
+    The events are encoded once for all: a transform searches the text, and if none changed anything it becomes the line's.
+    """
+    if draft.plan.transforms and not part.said:
+        part.said = texts_of(part.events)
     for transform in draft.plan.transforms:
         kept = transform.apply_batch(part.events, part.contents, BatchFacts(part.tenant.name, part.said))
         if kept is not None:

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
-from tallystick.event import Source, stamp
+from tallystick.event import Actor, Event, Ingest, Source, stamp
 from tallystick.event.codec import EventReader, encode_lines
-from tallystick.event.stamp import Stamp, splice_lines
+from tallystick.event.stamp import Stamp, splice_lines, texts_of
 
 RECEIVED = "2026-03-04T10:00:00.000000Z"
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -62,6 +63,49 @@ def test_spliced_lines_are_the_encoded_ones(records: list[dict[str, Any]], names
     if spliced is not None:
         assert spliced == encoded
         assert [event.id for event in second.events] == [json.loads(line)["id"] for line in spliced]
+
+
+MADE = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.just("A.b:c-d_1"),
+        "occurred_at": TIMES,
+        "outcome": st.just("unknown"),
+        "raw": TEXTS,
+        "reason": TEXTS,
+        "severity": st.just(3),
+        "ingest": st.sampled_from(
+            [{}, {"mapping": "generic"}, {"mapping": "other"}, {"mapping": "generic", "flags": ["time_invalid"]}]
+        ),
+    },
+)
+USUAL = {"occurred_at": RECEIVED, "outcome": "success", "ingest": {"mapping": "generic"}}
+
+
+def made(record: dict[str, Any]) -> Event:
+    """An event as a mapping makes it."""
+    ingest = {"ingest": Ingest(**record["ingest"])} if "ingest" in record else {}
+    return Event(
+        action="a.b", actor=Actor(type="user", id="u"), metadata=Raw(b'{"ingest":{"mapping":"generic"}}'), **(record | ingest)
+    )
+
+
+@given(st.lists(MADE | st.just(USUAL), min_size=1, max_size=4), st.sampled_from([None, "generic"]))
+def test_lines_of_mapped_events_are_the_same_either_way(records: list[dict[str, Any]], mapping: str | None) -> None:
+    """With or without the text of the events at hand, and whatever their mapping has set of the server's members."""
+    here = a_stamp(mapping=mapping, config="c0ffee")
+    encoded = encode_lines([made(record) for record in records], here)
+    here.ids._next = 0
+    events = [made(record) for record in records]
+    assert encode_lines(events, here, said=texts_of(events)) == encoded
+
+
+def test_the_usual_mapped_events_are_spliced() -> None:
+    """They are many: their lines are put together from the text that was searched for secrets."""
+    events = [made(USUAL)] * 2
+    lines = splice_lines(events, texts_of(events), a_stamp(mapping="generic"))
+    assert lines is not None
+    assert [json.loads(line)["ingest"]["mapping"] for line in lines] == ["generic"] * 2
 
 
 @pytest.mark.parametrize(
