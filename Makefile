@@ -26,10 +26,10 @@ run: setup ## start Tallystick with the demo story and print the console link an
 # One process more than there are cores: many tests wait for a server. For one test, call $(BIN)/pytest itself.
 test: $(VENV)/.dev ## install what the tests need, then run them all
 	@tools/install-test-parts
-	@$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal --hypothesis-profile=gate
+	@$(BIN)/pytest -n $$(( $$(nproc) + 1 )) --dist worksteal --hypothesis-profile=gate --durations=25
 
 unit: $(VENV)/.dev ## the quick tests only
-	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest -n $$(nproc) --dist worksteal tests/unit
 
 faults: $(VENV)/.dev ## every fault suite against real processes (as root: power cuts, full disks); writes docs/faults.md
 	@tools/install-test-parts

@@ -72,9 +72,9 @@ def note(name):
 """
 WAIT = """
 signal.signal(signal.SIGTERM, lambda *_: (note("stopped"), sys.exit(0)))
+from tallystick.pipeline.snapshot import read_snapshot  # before any signal: a reminder may interrupt a slow import
+from tallystick.telemetry import publish_status
 def take(*_):
-    from tallystick.pipeline.snapshot import read_snapshot
-    from tallystick.telemetry import publish_status
     text = read_snapshot(int(sys.argv[4])).decode()
     with (directory / "taken").open("a") as file:
         file.write(f"{text} {os.getpid()}\\n")
