@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from support.delivery import make_cut
+from support.delivery import LaneBench, World, make_cut
 from support.event_corpus import hard_lines
+from tallystick.delivery.cut import BatchLimits
 from tallystick.destinations.encodings import ENCODINGS, EncodingSettings
 from tallystick.destinations.file import FileDestination, FileSettings
 from tallystick.destinations.object_store import ObjectStoreDestination, ObjectStoreSettings
 from tallystick.destinations.webhook import WebhookDestination, WebhookSettings
-from tallystick.plugin import AnswerKind, Cut
+from tallystick.errors import DestinationUnavailableError
+from tallystick.plugin import Answer, AnswerKind, Cut
+from tallystick.privacy.keys import KeyStore
 from tallystick.testing.receiver import Receiver, Request, Said
 
 
@@ -57,6 +60,38 @@ async def test_a_directory_holds_each_object_once(encoding: str, tmp_path: Path)
     found = sorted(path for path in (tmp_path / "lake").rglob("*") if path.is_file())
     assert [path.name for path in found] == [f"{cuts[0].name}{cuts[0].suffix}", f"{cuts[0].name}{cuts[0].suffix}.proof"]
     assert found[0].read_bytes() == cuts[0].body
+
+
+class LosesAnswers(FileDestination):
+    """Writes, and then nobody learns of it: the process ended."""
+
+    async def send(self, cut: Cut) -> Answer:
+        await super().send(cut)
+        raise DestinationUnavailableError("the answer was lost")
+
+
+async def test_another_encoding_while_a_cut_is_open(tmp_path: Path) -> None:
+    """A cut was written but never settled, and the next start has another encoding: each event is in the file once, in the new form."""
+    bench = LaneBench(tmp_path / "data", World(), KeyStore.create(tmp_path / "data.keys"))
+    limits = BatchLimits(5, 1 << 20, 0.0)
+    path = tmp_path / "events"
+    bench.world.add(5)
+    first = FileDestination("disk", FileSettings(path=str(path)))
+    await bench.drain(bench.lane(first, limits=limits))
+    await first.close()
+    bench.world.add(7)
+    before = LosesAnswers("disk", FileSettings(path=str(path)))
+    lane = bench.lane(before, limits=limits)
+    await bench.drain(lane, until=lambda: bool(lane.sender.reason))
+    await before.close()
+    assert len(path.read_bytes().splitlines()) == 10
+    after = FileDestination("disk", FileSettings(path=str(path), encoding="ocsf"))
+    await bench.drain(bench.lane(after, limits=limits))
+    await after.close()
+    events = [json.loads(line) for line in path.read_bytes().splitlines()]
+    ids = [event["id"] for event in events[:5]] + [event["metadata"]["uid"] for event in events[5:]]
+    assert ids == [f"acme-{index}" for index in range(12)]
+    assert len((tmp_path / "events.salvage").read_bytes().splitlines()) == 5
 
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoZSB3ZWJob29rIHRlc3Q="

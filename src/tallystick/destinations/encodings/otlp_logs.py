@@ -66,7 +66,7 @@ class OtlpLogs:
         for key, number in (("tallystick.first_index", first_index), ("tallystick.last_index", last_index)):
             scope.scope.attributes.append(KeyValue(key=key, value=AnyValue(int_value=number)))
         for line, record in zip(lines, self._events.encode_events(lines), strict=True):
-            scope.log_records.append(_log_record(decode_line(line), record.decode()))
+            _fill_record(scope.log_records.add(), decode_line(line), record.decode())
         return bytes(request.SerializeToString(deterministic=True))
 
 
@@ -83,20 +83,19 @@ def make(options: object) -> OtlpRequest:
     return OtlpRequest()
 
 
-def _log_record(event: Event, text: str) -> LogRecord:
+def _fill_record(made: LogRecord, event: Event, text: str) -> None:
     number, name = _SEVERITIES.get(event.severity or 0, (0, ""))
-    made = LogRecord(
-        time_unix_nano=_nanoseconds(event.occurred_at or ""),
-        observed_time_unix_nano=_nanoseconds(event.received_at or ""),
-        severity_number=number,  # type: ignore[arg-type]
-        severity_text=name,
-        event_name=event.action,
-        body=AnyValue(string_value=text),
-        attributes=[_pair(key, value) for key, value in _attributes(event) if value],
-    )
+    made.time_unix_nano = _nanoseconds(event.occurred_at or "")
+    made.observed_time_unix_nano = _nanoseconds(event.received_at or "")
+    made.severity_number = number  # type: ignore[assignment]
+    made.severity_text = name
+    made.event_name = event.action
+    made.body.string_value = text
+    for key, value in _attributes(event):
+        if value:
+            made.attributes.add(key=key).value.string_value = value
     if event.context:
         _set_trace(made, event.context)
-    return made
 
 
 def _attributes(event: Event) -> Iterator[tuple[str, str]]:
