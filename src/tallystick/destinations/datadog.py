@@ -18,7 +18,7 @@ from tallystick.config import DestinationSettings
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
 from tallystick.destinations.encodings.framing import EventEncoding
 from tallystick.destinations.encodings.registry import Shape
-from tallystick.destinations.over_http import HttpDestination, HttpSettings
+from tallystick.destinations.over_http import HttpDestination, HttpSettings, require_header
 from tallystick.errors import ConfigError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
@@ -44,6 +44,7 @@ class DatadogSettings(HttpSettings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         super().check()
+        require_header(self.api_key, "api_key")
         if (self.batch.max_events or 0) > ENTRIES_MAX:
             raise ConfigError(f"batch.max_events: Datadog takes at most {ENTRIES_MAX} entries at once")
         if any(character in text for pair in self.tags.items() for text in pair for character in ", \n"):

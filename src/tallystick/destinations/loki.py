@@ -21,7 +21,7 @@ from tallystick.config import DestinationSettings
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
 from tallystick.destinations.encodings.framing import EventEncoding
 from tallystick.destinations.encodings.registry import Shape
-from tallystick.destinations.over_http import HttpDestination, HttpSettings, basic_authorization
+from tallystick.destinations.over_http import HttpDestination, HttpSettings, basic_authorization, require_header
 from tallystick.errors import ConfigError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
@@ -50,6 +50,7 @@ class LokiSettings(HttpSettings, frozen=True, kw_only=True):
         for name in self.labels:
             if not _LABEL.fullmatch(name) or name == "tenant":
                 raise ConfigError(f"labels: {name!r} cannot be a label here", hint="Letters, digits and _, and not `tenant`")
+        require_header(self.org_id or "none", "org_id")
         self.authorization()
 
     def authorization(self) -> dict[str, str]:

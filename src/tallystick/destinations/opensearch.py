@@ -47,6 +47,8 @@ class OpenSearchSettings(HttpSettings, frozen=True, kw_only=True):
             raise ConfigError(
                 f"index: {self.index!r} is no name of an index", hint="Lower-case letters, digits, `.`, `_`, `-`, and {tenant}"
             )
+        if self.index.startswith("{tenant}"):
+            raise ConfigError("index: it cannot begin with {tenant}: the server's own tenant begins with `_`, which no index may")
         self.authorization()
 
     def authorization(self) -> dict[str, str]:

@@ -104,7 +104,16 @@ def basic_authorization(username: str | None, password: str | None, token: str |
     if username is not None and token is not None:
         raise ConfigError("either username and password, or a token or key")
     if token is not None:
-        return {"authorization": f"{scheme} {token}"}
+        return {"authorization": f"{scheme} {require_header(token, 'the token or key')}"}
     if username is None:
         return {}
+    if ":" in username:
+        raise ConfigError("username: a colon ends a user's name (RFC 7617)")
     return {"authorization": "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()}
+
+
+def require_header(text: str, name: str) -> str:
+    """``text``, when it can be the value of a header. Raises ConfigError."""
+    if not text.strip() or not text.isascii() or not text.isprintable():
+        raise ConfigError(f"{name} is empty or holds characters that no header can carry")
+    return text

@@ -21,8 +21,7 @@ from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row, describe
 from tallystick.destinations.encodings.hec import HecEvents
 from tallystick.destinations.encodings.registry import Shape, find_encoding
-from tallystick.destinations.over_http import HttpDestination, HttpSettings
-from tallystick.errors import ConfigError
+from tallystick.destinations.over_http import HttpDestination, HttpSettings, require_header
 from tallystick.http.outbound import Reply
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
@@ -52,8 +51,7 @@ class SplunkHecSettings(HttpSettings, frozen=True, kw_only=True):
 
     def check(self) -> None:
         super().check()
-        if not self.token.isascii() or not self.token.isprintable() or not self.token.strip():
-            raise ConfigError("the token is empty or holds characters that no header can carry")
+        require_header(self.token, "token")
 
     def about(self) -> dict[str, str]:
         """What each event says about itself."""

@@ -108,7 +108,9 @@ async def test_each_status_has_its_answer(receiver: DatadogReceiver, status: int
     assert (await send(receiver, Said(status))).kind is kind
 
 
-@pytest.mark.parametrize("changes", [{"tags": {"a": "b,c"}}, {"tags": {"a b": "c"}}, {"batch": BatchSettings(max_events=1_001)}])
+@pytest.mark.parametrize(
+    "changes", [{"api_key": "ä"}, {"tags": {"a": "b,c"}}, {"tags": {"a b": "c"}}, {"batch": BatchSettings(max_events=1_001)}]
+)
 def test_settings_that_cannot_work_are_refused(receiver: DatadogReceiver, changes: dict[str, Any]) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigError):

@@ -103,7 +103,9 @@ async def test_each_status_has_its_answer(receiver: LokiReceiver, status: int, k
     assert (await send(receiver, Said(status))).kind is kind
 
 
-@pytest.mark.parametrize("changes", [{"labels": {"a-b": "c"}}, {"labels": {"tenant": "x"}}, {"username": "u"}, {"password": "p"}])
+@pytest.mark.parametrize(
+    "changes", [{"labels": {"a-b": "c"}}, {"labels": {"tenant": "x"}}, {"username": "u"}, {"password": "p"}, {"org_id": "a\nb"}]
+)
 def test_settings_that_cannot_work_are_refused(receiver: LokiReceiver, changes: dict[str, Any]) -> None:
     """Before anything is sent."""
     with pytest.raises(ConfigError):

@@ -177,7 +177,15 @@ async def test_a_probe_tells_a_bad_password(receiver: OpenSearchReceiver) -> Non
 
 @pytest.mark.parametrize(
     "changes",
-    [{"index": "Audit"}, {"index": "a b"}, {"username": "u"}, {"username": "u", "password": "p", "api_key": "k"}, {"url": "x"}],
+    [
+        {"index": "Audit"},
+        {"index": "a b"},
+        {"index": "{tenant}-x"},
+        {"api_key": "a\nb"},
+        {"username": "u"},
+        {"username": "u", "password": "p", "api_key": "k"},
+        {"url": "x"},
+    ],
 )
 def test_settings_that_cannot_work_are_refused(receiver: OpenSearchReceiver, changes: dict[str, Any]) -> None:
     """Before anything is sent."""

@@ -63,7 +63,8 @@ def test_one_way_to_say_who_sends() -> None:
     assert basic_authorization(None, None, None) == {}
     assert basic_authorization("ann", "pä", None) == {"authorization": "Basic YW5uOnDDpA=="}
     assert basic_authorization(None, None, "t", "ApiKey") == {"authorization": "ApiKey t"}
-    for user, password, token in (("u", None, None), (None, "p", None), ("u", "p", "t")):
+    bad = (("u", None, None), (None, "p", None), ("u", "p", "t"), ("u:v", "p", None), (None, None, "a\nb"), (None, None, " "))
+    for user, password, token in bad:
         with pytest.raises(ConfigError):
             basic_authorization(user, password, token)
 
