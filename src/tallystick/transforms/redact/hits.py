@@ -6,6 +6,7 @@ from tallystick.privacy.detectors import Rule
 from tallystick.transforms.redact.keys import KeyRules, is_id
 
 _FREE_MEMBERS = (b'"metadata":{', b'"changes":[', b'"raw":"')
+_CREDENTIAL = b'"credential":'
 _KEY_LENGTH = 96
 
 
@@ -16,9 +17,17 @@ def secret_name(keys: KeyRules, text: bytes, end: int) -> bytes | None:
     name = _name_before(text, end)
     if not keys.names_secret(name.decode()):
         return None
-    # The actor's own member `credential` says by what credential it came and is none.
+    # That of an actor, or of one whom it acts for, says by what credential it came and is none.
     is_envelope = name == b"credential" and not any(text.find(member, 0, end) >= 0 for member in _FREE_MEMBERS)
     return None if is_envelope else name
+
+
+def is_actors_credential(text: bytes, end: int) -> bool:
+    """Whether the name whose colon ends at ``end`` is the actor's own `credential` for sure: by which it came, which is no secret.
+
+    The actor is the first object in an event, so no brace has been closed before it ends.
+    """
+    return text[end - len(_CREDENTIAL) : end] == _CREDENTIAL and text.find(b"}", 0, end) < 0
 
 
 def is_finding(rule: Rule, text: bytes, end: int) -> bool:

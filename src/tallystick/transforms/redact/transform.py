@@ -31,7 +31,7 @@ from tallystick.plugin import NOTHING_KNOWN, BatchFacts
 from tallystick.privacy.detectors import ESCAPES, KEY_WORDS, PERSONAL_RULES, SECRET_RULES, Hit, Scanner, without_escapes
 from tallystick.privacy.detectors.secrets import WORD_LITERALS
 from tallystick.transforms.redact.actions import Derive, Replacer, tenant_key
-from tallystick.transforms.redact.hits import is_finding, secret_name
+from tallystick.transforms.redact.hits import is_actors_credential, is_finding, secret_name
 from tallystick.transforms.redact.keys import KeyRules
 from tallystick.transforms.redact.paths import PathRules
 from tallystick.transforms.redact.settings import RedactSettings
@@ -98,7 +98,11 @@ class Redact:
             if not any(literal in lowered for literal in literals):
                 return None
         found = _find(scanner, texts)
-        changed = [place for place, hits in found.items() if self._redact(events[place], hits, about.tenant)]
+        changed = [
+            place
+            for place, searched in found.items()
+            if not _is_nothing(searched) and self._redact(events[place], searched, about.tenant)
+        ]
         return [(place, event) for place, event in enumerate(events)] if changed else None
 
     def _names_for(self, events: Sequence[Event]) -> frozenset[str]:
@@ -198,6 +202,12 @@ class Redact:
         if tenant not in self._tenant_keys:
             self._tenant_keys[tenant] = tenant_key(self._derive, tenant)
         return self._tenant_keys[tenant]
+
+
+def _is_nothing(searched: _Searched) -> bool:
+    """Whether it is but the hit that every event has whose actor's credential is known."""
+    ((text, hits), *others) = searched
+    return not others and len(hits) == 1 and hits[0][0] == _KEY_HINT and is_actors_credential(text, hits[0][1])
 
 
 def _find(scanner: Scanner, texts: Sequence[bytes]) -> dict[int, _Searched]:

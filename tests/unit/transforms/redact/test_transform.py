@@ -212,3 +212,18 @@ def test_hostile_text_costs_linear_time() -> None:
     one = event(json.dumps({"a": "a" * 200_000, "password": "x", "b": "://" * 50_000, "c": "eyJ" * 50_000}))
     redactor().apply_batch([one])
     assert b"REDACTED" in bytes(one.metadata)  # type: ignore[arg-type]
+
+
+def test_the_actors_own_credential_stays_and_hides_no_other() -> None:
+    """Its name is no secret's in the envelope; a member of that name in the metadata is, and so are tokens of known form in it."""
+    plain = event('{"n":1}')
+    plain.actor.credential = "ASIAEXAMPLE"
+    assert REDACTOR.apply_batch([plain]) is None
+    assert plain.actor.credential == "ASIAEXAMPLE"
+    token = event()
+    token.actor.credential = "ghp_" + "a1B2" * 9
+    other = event('{"credential":"hunter2"}')
+    other.actor.credential = "}ASIA{"
+    assert REDACTOR.apply_batch([token, other]) is not None
+    assert token.actor.credential == "[REDACTED:github_token]"
+    assert (other.actor.credential, bytes(other.metadata)) == ("}ASIA{", b'{"credential":"[REDACTED:secret]"}')
