@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.config import load_config
@@ -298,6 +298,7 @@ _INNER = st.dictionaries(st.sampled_from(_NAMES), _SIMPLE, max_size=3)
 _VALUES = st.one_of(_SIMPLE, _INNER, st.lists(_SIMPLE, max_size=2))
 
 
+@settings(deadline=None)
 @given(record=st.dictionaries(st.sampled_from(_NAMES), _VALUES, max_size=8), is_ascii=st.booleans(), blanks=st.booleans())
 @pytest.mark.parametrize("name", ["generic", "github_audit", "kubernetes_audit"])
 def test_the_short_way_and_the_long_way_agree(name: str, record: dict[str, Any], is_ascii: bool, blanks: bool) -> None:
@@ -341,6 +342,7 @@ _CLOUDTRAIL = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(record=_CLOUDTRAIL)
 def test_what_is_remembered_of_other_records_changes_nothing(record: dict[str, Any]) -> None:
     """Rules by members one level down, and what they decided before, give what the general rules give, asked anew."""

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.transforms.enrich.dataset import BadFileError, Content
@@ -112,6 +112,7 @@ def test_a_network_table_takes_networks_only() -> None:
             table(data, match="network")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_table_or_bad(data: bytes) -> None:
     """Nothing else is raised."""

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallystick.transforms.enrich.dataset import Answers, BadFileError, Content
@@ -136,6 +136,7 @@ def test_bad_lists_are_refused_with_their_line(text: str | bytes, settings: dict
     assert words in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_a_value_and_perhaps_an_indicator(text: str) -> None:
     """Nothing is raised, and what is an indicator matches itself."""
