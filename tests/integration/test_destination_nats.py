@@ -97,6 +97,8 @@ async def test_acknowledgements_that_are_lost_lead_to_one_copy(harness: NatsHarn
     destination._acknowledged = acknowledged  # type: ignore[method-assign]
     assert (await destination.send(second)).where == f"nats:{harness.stream}#4-5"
     assert harness.ids() == [f"acme-{index}" for index in range(5)]
+    assert await destination.find(destination.place(second), second.sha256) is True
+    assert await destination.find(destination.place(make_cut(destination, lines(4, 2), 4)), "") is False  # one of two
     await destination.close()
 
 

@@ -339,8 +339,7 @@ class Lane:
             await self._open.turn(planned)
         answer = await self.sender.deliver(planned, self._rebuild, lambda: self._after)
         if answer is None:
-            is_there = await self.destination.find(planned.record.place, planned.record.sha256)
-            if not is_there:
+            if not await self.sender.is_there(planned.record.place, planned.record.sha256):
                 new = await self.in_thread(self._plan_again, planned)
                 log.warning("a cut could not be built again and is voided", destination=self.name, cut=planned.record.name)
                 self._round.replaced.append(Replaced(planned, [new], is_voided=True))

@@ -20,6 +20,7 @@ from tallystick.config import DeliverySettings
 from tallystick.delivery.builder import Planned
 from tallystick.delivery.metrics import ATTEMPT_SECONDS, ATTEMPTS
 from tallystick.delivery.retry import Breaker, backoff_s
+from tallystick.errors import TransientError
 from tallystick.plugin import Answer, AnswerKind, Cut, Destination
 from tallystick.telemetry import log
 
@@ -109,6 +110,13 @@ class Sender:
             log.info("destination accepts again", destination=self.name)
             self.unpark()
         return answer
+
+    async def is_there(self, place: str, sha256: str) -> bool:
+        """Whether the destination says that it has these bytes under that name. Raises TransientError when it cannot be asked."""
+        try:
+            return bool(await self._destination.find(place, sha256))
+        except Exception as error:
+            raise TransientError(f"a cut cannot be looked up: {_describe(error)}") from error
 
     async def _deliver(self, planned: Planned, rebuild: Rebuild, after: Callable[[], str]) -> Answer | None:
         while True:

@@ -22,7 +22,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -49,6 +49,9 @@ _MARGIN = timedelta(days=1)
 _HEADERS_ROOM = 512
 """Bytes for the names of the headers and their short values."""
 _WHERE = re.compile(r"nats:(?P<stream>[^#]*)#(?P<first>\d+)-(?P<last>\d+)")
+_PLACE = re.compile(
+    r"nats:(?P<stream>[^#]*)#(?P<handle>\w+):(?P<first>\d+)-(?P<last>\d+)#count=(?P<count>\d+)#received=(?P<received>.*)"
+)
 _REFUSAL = re.compile(r"authorization|authentication|permissions violation|invalid user credentials", re.IGNORECASE)
 _TOO_LARGE = {10054}
 """JetStream's error codes: message size exceeds maximum allowed."""
@@ -128,11 +131,25 @@ class NatsDestination:
         self._refusal = ""
 
     def place(self, cut: Cut) -> str:
-        return ""
+        span = f"{cut.handle}:{cut.first_index}-{cut.last_index}"
+        return f"nats:{self._settings.stream}#{span}#count={len(cut.indexes)}#received={first_received(cut).isoformat()}"
 
     async def find(self, place: str, sha256: str) -> bool | None:
-        """A stream holds events, not cuts: what a cut anew repeats is kept out event by event."""
-        return None
+        """Whether all messages of the cut are there; a cut anew keeps out those that are. Raises DestinationUnavailableError."""
+        match = _PLACE.fullmatch(place)
+        if match is None or match["stream"] != self._settings.stream:
+            return None
+        start = datetime.fromisoformat(match["received"]) - _MARGIN
+        try:
+            client = await connect(self._settings, self.name, Path(), self._on_error)
+            try:
+                found = await self._read_back(client, start)
+            finally:
+                await client.close()
+        except (nats.errors.Error, nats.js.errors.Error, TallystickError, OSError, TimeoutError) as error:
+            raise DestinationUnavailableError(str(error) or type(error).__name__) from error
+        names = (f"{match['handle']}:{index}" for index in range(int(match["first"]), int(match["last"]) + 1))
+        return sum(name in found for name in names) >= int(match["count"])
 
     async def send(self, cut: Cut) -> Answer:
         self._refusal = ""
@@ -187,14 +204,17 @@ class NatsDestination:
             match = _WHERE.fullmatch(cut.after)
             is_ours = match is not None and match["stream"] == self._settings.stream
             start = int(match["last"]) + 1 if match is not None and is_ours else first_received(cut) - _MARGIN
-            subject, timeout = self._subject("*"), self._settings.timeout.seconds
-            self._found = await find_messages(client, self._prefix, self._settings.stream, subject, start, timeout)
+            self._found = await self._read_back(client, start)
             await publisher.open(client)
         except BaseException:
             await client.close()
             raise
         self._connection = client, publisher  # only now: a connection that has not looked must not send
         return self._connection
+
+    async def _read_back(self, client: Client, start: int | datetime) -> dict[str, int]:
+        one = self._settings
+        return await find_messages(client, self._prefix, one.stream, self._subject("*"), start, one.timeout.seconds)
 
     async def _check(self, client: Client) -> None:
         one = self._settings

@@ -267,6 +267,30 @@ async def test_a_cut_whose_bytes_changed_but_which_arrived_is_settled(bench: Lan
     assert numbers(lane)["delivered"] == 10
 
 
+async def test_a_destination_that_cannot_be_asked_is_asked_again(bench: LaneBench) -> None:
+    """Whatever it raises when the old name is looked up: nothing is voided, the lane says why it waits, and goes on when it answers."""
+
+    class Silent(MemoryDestination):
+        failures = 2
+
+        async def find(self, place: str, sha256: str) -> bool | None:
+            if self.failures:
+                self.failures -= 1
+                raise LookupError("no answer")
+            return await super().find(place, sha256)
+
+    bench.world.add(10)
+    destination = Silent()
+    destination.lose_replies = 1_000
+    await bench.drain(bench.lane(destination), until=lambda: len(destination.attempts) >= 1)
+    destination.lose_replies = 0
+    bench.world.gone = {(HANDLE, 4): "expired"}
+    lane = bench.lane(destination)
+    await bench.drain(lane)
+    assert destination.failures == 0
+    assert numbers(lane)["delivered"] == 10
+
+
 @pytest.mark.parametrize("damage", [1, 2])
 @pytest.mark.parametrize("is_gone", [False, True])
 async def test_a_damaged_state_file_repeats_but_never_skips(bench: LaneBench, damage: int, is_gone: bool) -> None:
