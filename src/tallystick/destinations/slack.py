@@ -22,6 +22,8 @@ from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 
 EVENTS_SHOWN = 20
 """Events that a message spells out; of more it gives the number."""
+TEXT_MAX = 30_000
+"""Characters of a message; past 40,000 Slack cuts it without a word."""
 _WORD_MAX = 120
 _PROBE = b"{}"
 _to_json = msgspec.json.Encoder().encode
@@ -90,11 +92,13 @@ class SlackMessage:
     suffix = ".json"
 
     def encode(self, lines: Sequence[bytes], *, origin: str, first_index: int, last_index: int) -> bytes:
-        events = [_read_event(line) for line in lines[:EVENTS_SHOWN]]
-        said = [_say(event) for event in events]
-        if len(lines) > EVENTS_SHOWN:
-            said.append(f"… and {len(lines) - EVENTS_SHOWN} more events")
-        text = f"*{_escape(events[0].tenant)}*\n" + "\n".join(said)
+        text = f"*{_escape(_read_event(lines[0]).tenant)}*"
+        for number, line in enumerate(lines):
+            said = _say(_read_event(line))
+            if number == EVENTS_SHOWN or len(text) + len(said) > TEXT_MAX:
+                text += f"\n… and {len(lines) - number} more events"
+                break
+            text += "\n" + said
         return _to_json({"text": text, "unfurl_links": False, "unfurl_media": False, "parse": "none", "link_names": False})
 
 

@@ -83,6 +83,18 @@ async def test_of_many_events_the_number_is_said(receiver: SlackReceiver) -> Non
     assert (len(said), said[-1]) == (22, "… and 7 more events")
 
 
+async def test_a_message_is_never_so_long_that_slack_cuts_it(receiver: SlackReceiver) -> None:
+    """Names that grow fivefold when they are escaped: fewer events are spelled out, and the rest is counted."""
+    name = {"type": "user", "id": "&" * 120}
+    events = [json.loads(make_line(index)) | {"actor": name, "targets": [name], "reason": "&" * 120} for index in range(20)]
+    await send(receiver, lines=[json.dumps(event).encode() for event in events])
+    text = receiver.messages[0]
+    assert len(text) < 40_000
+    shown = text.count("\n") - 1
+    assert 10 < shown < 20
+    assert text.endswith(f"… and {20 - shown} more events")
+
+
 async def test_messages_keep_their_distance(receiver: SlackReceiver) -> None:
     """The second waits for the interval, counted from the end of the first."""
     destination = SlackDestination("chat", settings(receiver, interval=Duration("150ms")))
