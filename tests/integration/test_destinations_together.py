@@ -93,6 +93,7 @@ def test_every_event_arrives_everywhere_over_a_kill(make_server: Callable[[str],
         urls = {"opensearch": opensearch.url, "splunk": splunk.url, "loki": loki.url, "datadog": datadog.url, "otlp": otlp.url}
         keys = {"token": next(iter(splunk.tokens)), "api_key": next(iter(datadog.api_keys)), "slack": slack.webhook}
         server = make_server(TABLES.format(**urls, **keys, forward=forward.port, syslog=siem.tcp_port)).start()
+        stack.callback(server.stop)  # before the receivers end: their ports may be somebody else's at once
         server.send_ok(ndjson(0))
         wait_for(lambda: opensearch.indexes.get("audit-default"), "the first documents")
         server.kill()
