@@ -3,12 +3,13 @@ r"""`cef`: ArcSight Common Event Format, version 0.
     CEF:0|Tallystick|Tallystick|1|user.login|user.login|5|start=1772600767891 rt=… externalId=… act=user.login suid=u_17 …
 
 Escaping, by the format's guide: in values ``\``, ``=``, LF (``\n``) and CR (``\r``); an action has nothing to escape in the header.
-Blanks at a value's ends are no part of it for most readers: such a value is in ``tallystickRest`` as well (`flat`). Addresses of version 6 go to
-``c6a2`` instead of ``src``.
+Other control characters become blanks, and blanks at a value's ends are left out, as most readers do: such a value is in ``tallystickRest`` as it was
+(`flat`). Addresses of version 6 go to ``c6a2`` instead of ``src``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
@@ -21,6 +22,7 @@ from tallystick.destinations.encodings.values import is_address
 from tallystick.event import Context, Event, Target
 from tallystick.event.codec import decode_line
 
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 SEVERITIES = ("Unknown", "1", "3", "5", "7", "9", "10")
 """Of OCSF's 0 to 6."""
 
@@ -46,10 +48,14 @@ def make(options: object) -> CefEvents:
 def encode_event(event: Event) -> str:
     """One record, without a line's end."""
     severity = SEVERITIES[0 if event.severity is msgspec.UNSET else event.severity]
-    carried, exact = carry(pairs_of(event), lambda value: value.strip(" "))
+    carried, exact = carry(pairs_of(event), _clean)
     carried.append((REST_KEY, rest_json(event, exact)))
     extension = " ".join(f"{key}={_escape(value)}" for key, value in carried)
     return f"CEF:0|Tallystick|Tallystick|1|{event.action}|{event.action}|{severity}|{extension}"
+
+
+def _clean(value: str) -> str:
+    return _CONTROLS.sub(" ", value).strip(" ")
 
 
 def _escape(value: str) -> str:

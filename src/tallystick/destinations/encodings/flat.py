@@ -6,6 +6,7 @@ lost. A value that the format cannot carry exactly is in it too, under ``exact``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,14 +21,15 @@ _MEMBERS = (
     "raw", "ingest", "sealed",
 )  # fmt: skip
 _encode = msgspec.json.Encoder().encode
+_BEYOND_ASCII = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def rest_json(event: Event, exact: dict[str, str]) -> str:
-    """The value of ``tallystickRest``."""
+    """The value of ``tallystickRest``, without a character that any reader takes for a control or a line's end."""
     rest: dict[str, Any] = rest_of(event, _MEMBERS)
     if exact:
         rest["exact"] = exact
-    return _encode(rest).decode()
+    return _BEYOND_ASCII.sub(lambda found: f"\\u{ord(found[0]):04x}", _encode(rest).decode())
 
 
 def carry(pairs: Iterable[tuple[str, str]], change: Callable[[str], str]) -> tuple[list[tuple[str, str]], dict[str, str]]:

@@ -2,12 +2,13 @@
 
     LEEF:2.0|Tallystick|Tallystick|1|user.login|x09|devTime=1772600767891<tab>cat=authentication<tab>usrName=Ann Lee<tab>…
 
-The format has no escapes: a tab, CR or LF in a value becomes a blank, and the value as it was is in ``tallystickRest`` (`flat`), whose JSON has none
-of them as they are.
+The format has no escapes: a control character in a value, the tab among them, becomes a blank, and the value as it was is in ``tallystickRest``
+(`flat`), whose JSON has none of them as they are.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -19,6 +20,8 @@ from tallystick.destinations.encodings.times import millis_of
 from tallystick.destinations.encodings.values import is_address
 from tallystick.event import Event
 from tallystick.event.codec import decode_line
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LeefEvents:
@@ -41,14 +44,14 @@ def make(options: object) -> LeefEvents:
 
 def encode_event(event: Event) -> str:
     """One record, without a line's end."""
-    carried, exact = carry(pairs_of(event), _blank)
+    carried, exact = carry(pairs_of(event), _clean)
     carried.append((REST_KEY, rest_json(event, exact)))
     attributes = "\t".join(f"{key}={value}" for key, value in carried)
     return f"LEEF:2.0|Tallystick|Tallystick|1|{event.action}|x09|{attributes}"
 
 
-def _blank(value: str) -> str:
-    return value.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+def _clean(value: str) -> str:
+    return _CONTROLS.sub(" ", value)
 
 
 def pairs_of(event: Event) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@ r"""`rfc5424`: syslog messages of RFC 5424, one a line (frames are the transport
 
     <108>1 2026-03-04T05:06:07.891234Z - tallystick - user.login [tallystick@32473 id="01JQ8" tenant="acme" …] {"v":1,…}
 
-The message is the canonical line, so its leaf hash can be computed from what arrived; JSON has no control characters in it. The structured data are what
+The message is the canonical line, so its leaf hash can be computed from what arrived; JSON has no line feed in it. The structured data are what
 rules look for, with ``\``, ``"`` and ``]`` escaped and control characters as blanks. 32473 is the number that IANA keeps for examples: we have
 none of our own. MSGID is the action, cut to 32 characters. Facility 13 is the log audit.
 """

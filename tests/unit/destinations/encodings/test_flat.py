@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Any
 
 import pytest
@@ -21,6 +22,19 @@ def event_of(members: dict[str, Any]) -> Event:
     return decode_line(line_of(members))
 
 
+def is_control(one: str) -> bool:
+    return unicodedata.category(one) in ("Cc", "Zl", "Zp")
+
+
+def without_controls(value: str, but: str = "") -> str:
+    return "".join(" " if is_control(one) and one not in but else one for one in value)
+
+
+def check_clean(record: str, but: str) -> None:
+    """Nothing that a terminal obeys or a reader takes for the end of a line."""
+    assert {one for one in record if is_control(one)} <= set(but)
+
+
 def check_cef(line: bytes) -> None:
     event = decode_line(line)
     record = cef.encode_event(event)
@@ -30,7 +44,8 @@ def check_cef(line: bytes) -> None:
     assert "\r" not in record
     header = found.pop("cef")
     assert (header["vendor"], header["class_id"], header["name"]) == ("Tallystick", event.action, event.action)
-    check_pairs(line, dict(cef.pairs_of(event)), found, lambda value: value.strip(" "))
+    check_pairs(line, dict(cef.pairs_of(event)), found, lambda value: without_controls(value, but="\t\r\n").strip(" "))
+    check_clean(record, but="\t")
 
 
 def check_leef(line: bytes) -> None:
@@ -42,9 +57,8 @@ def check_leef(line: bytes) -> None:
     assert found.pop("leef") == {
         "version": "2.0", "vendor": "Tallystick", "product": "Tallystick", "product_version": "1", "event_id": event.action,
     }  # fmt: skip
-    check_pairs(
-        line, dict(leef.pairs_of(event)), found, lambda value: value.replace("\t", " ").replace("\r", " ").replace("\n", " ")
-    )
+    check_pairs(line, dict(leef.pairs_of(event)), found, without_controls)
+    check_clean(record, but="\t")
 
 
 def check_pairs(line: bytes, said: dict[str, str], found: dict[str, str], change: Any) -> None:
