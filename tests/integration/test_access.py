@@ -68,6 +68,7 @@ ALLOWED = {
     "tailEvents": "read",
     "listTenants": "read verify operate keys",
     "getRetention": "read operate",
+    "resumeRetention": "operate",
     "createTenant": "operate",
 }
 """Operation → permissions of which one is enough; None: open to strangers. A new operation must be put here."""

@@ -8,7 +8,8 @@ Each step
    receipt of the oldest, or the largest ones while more than ``hot_bytes`` wait in all (`writer.ChunkWriter.archive`);
 3. saves the cursor: where the oldest event that still waits was read. It may lag, never lead;
 4. lets segments go that every reader has passed;
-5. with nothing else to do, merges small chunks and deletes merged ones.
+5. lets go of what has expired (`expiry`);
+6. with nothing else to do, merges small chunks and deletes merged ones.
 
 After any crash the journal is read again from the cursor. What lies below a tenant's mark is passed over, quarantined
 records are told by their seq, so everything is archived exactly once. While the store cannot be reached nothing is lost:
@@ -25,6 +26,7 @@ from typing import Any
 from tallystick.archive.buffer import TenantBuffer
 from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter
 from tallystick.archive.columns import received_at
+from tallystick.archive.expiry import Expirer, Record
 from tallystick.archive.merge import Merger
 from tallystick.archive.metrics import archive_metrics
 from tallystick.archive.quarantine import QuarantineWriter
@@ -62,7 +64,9 @@ class Archiver:
         journal: JournalReader | None = None,
         clock: Callable[[], float] = time.time,
         needed_by: Sequence[str] = NEEDED_BY,
+        record: Record | None = None,
     ) -> None:
+        """``record`` takes account entries to the intake; without it nothing expires."""
         self._config = config
         self._settings = config.archive
         self._keys = keys
@@ -71,6 +75,8 @@ class Archiver:
         self._cursor = Cursor(config.data_dir, ROLE)
         self._clock = clock
         self._needed_by = needed_by
+        self._record = record
+        self._expirer: Expirer | None = None
         self._buffers: dict[str, TenantBuffer] = {}
         self._reads = 0
         self._saved_at = 0.0
@@ -99,6 +105,10 @@ class Archiver:
         self._merger = Merger(
             catalog, self._store, reader, self._writer, self._settings.merge_below.bytes, self._settings.merge_grace.seconds
         )
+        if self._record is not None:
+            self._expirer = Expirer(
+                self._config.data_dir, self._config.retention, self._keys, catalog, self._store, reader, self._record, self._clock
+            )
         self._to_merge = set(catalog.marks())
         self._merge_month = self._month()
         self._buffers.clear()
@@ -130,7 +140,7 @@ class Archiver:
             self._publish()
 
     def step(self) -> bool:
-        """One round of the five steps; False when there was nothing to do."""
+        """One round of the six steps; False when there was nothing to do."""
         before = self._position
         if self._waiting_bytes() <= self._settings.hot_bytes.bytes:
             items, after = self._journal.read(before, _READ_BYTES)
@@ -140,7 +150,8 @@ class Archiver:
         has_read = self._position != before
         has_archived = self._archive(self._due())
         self._save_cursor(is_due=has_archived)
-        if has_read or has_archived:
+        has_expired = self._expirer is not None and self._expirer.step()  # 5
+        if has_read or has_archived or has_expired:
             return True
         return self._tidy()
 
@@ -251,7 +262,7 @@ class Archiver:
         self._saved, self._saved_at = position, time.monotonic()
         retire_segments(self._config.data_dir, self._needed_by)
 
-    # 5. idle work
+    # 6. idle work
 
     def _tidy(self) -> bool:
         now, month = self._clock(), self._month()
@@ -274,11 +285,12 @@ class Archiver:
         return sum(buffer.size for buffer in self._buffers.values())
 
     def _publish(self) -> None:
+        reason = self._reason or (self._expirer.reason if self._expirer is not None else "")
         oldest = min((buffer.since for buffer in self._buffers.values()), default=None)
         archive_metrics().waiting_bytes.set(self._waiting_bytes())
         page: dict[str, Any] = {
             "state": "retrying" if self._reason else "running",
-            "reason": self._reason,
+            "reason": reason,
             "waiting_bytes": self._waiting_bytes(),
             "waiting_tenants": len(self._buffers),
             "oldest_waiting_seconds": max(0.0, self._clock() - oldest) if oldest is not None else 0.0,

@@ -178,6 +178,13 @@ class Catalog:
             rows = connection.execute(f"{_SELECT} WHERE replaced_at <= ? ORDER BY replaced_at", (before,)) if connection else ()
             return [ChunkRow(*row) for row in rows]
 
+    def has_chunks(self, handle: str, retention_class: str, month: str) -> bool:
+        """True while a chunk is under the key of that tenant, class and month, replaced ones included."""
+        with self._reading() as connection:
+            query = "SELECT 1 FROM chunks WHERE handle = ? AND retention_class = ? AND month = ? LIMIT 1"
+            rows = connection.execute(query, (handle, retention_class, month)) if connection else ()
+            return any(True for _ in rows)
+
     def filter(self, chunk_id: bytes, field: str) -> bytes | None:
         """The stored filter of one column of a chunk."""
         with self._reading() as connection:

@@ -20,6 +20,15 @@ class ArchiveMetrics:
         self.waiting_bytes: Any = Gauge(
             "tallystick_archive_waiting_bytes", "Bytes of lines that wait to be archived.", multiprocess_mode="livesum"
         )
+        self.expired: Any = Counter("tallystick_retention_expired_events", "Events that expired.")
+        self.due: Any = Gauge(
+            "tallystick_retention_due_events",
+            "Archived events past their period that are not gone yet.",
+            multiprocess_mode="livesum",
+        )
+        self.braked: Any = Gauge(
+            "tallystick_retention_braked", "1 while expiry is stopped until a person lets it go on.", multiprocess_mode="livesum"
+        )
 
 
 @cache

@@ -1,7 +1,8 @@
 """The catalog made anew from the store: every signed manifest, and the columns of the chunk that it names.
 
 The same code makes the empty catalog of a first start. Marks: everything below a tenant's highest archived index is
-archived; indexes in between that no chunk has are noted as lost. What a merge replaced is listed as replaced, so that its
+archived (a manifest outlives the expiry of its chunk); indexes in between that no chunk has, and no certificate of expiry
+names, are noted as lost. What a merge replaced is listed as replaced, so that its
 objects are deleted as they would have been. The chunk itself is read because filters are nowhere else, and its digest and
 indexes are held against the manifest on the way.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter, ChunkRow, MarkMove
+from tallystick.archive.certificate import expired_ranges
 from tallystick.archive.chunk import parse_name, read_columns
 from tallystick.archive.columns import CHUNK_SCHEMA
 from tallystick.archive.filters import build_filters
@@ -63,8 +65,11 @@ def rebuild_catalog(path: Path, server_name: str, keys: KeyStore, source: ChunkS
     catalog = CatalogWriter(path)
     with catalog.creating():
         found: dict[str, tuple[ChunkRow, Any]] = {}
+        ends: dict[str, int] = {}
         successors: dict[str, str] = {}
         for manifest in _manifests(source, server_name, keys):
+            handle = parse_name(manifest.object).handle
+            ends[handle] = max(ends.get(handle, 0), manifest.last + 1)
             chunk = _read_chunk(manifest, source, keys)
             if chunk is not None:
                 row, filters, runs = chunk
@@ -73,7 +78,7 @@ def rebuild_catalog(path: Path, server_name: str, keys: KeyStore, source: ChunkS
                 successors.update(dict.fromkeys(manifest.replaces, manifest.chunk_id))
         for chunk_id in successors.keys() & found.keys():
             catalog.mark_replaced(bytes.fromhex(chunk_id), bytes.fromhex(successors[chunk_id]), at)
-        _set_marks(catalog, [chunk for chunk_id, chunk in found.items() if chunk_id not in successors])
+        _set_marks(catalog, [chunk for chunk_id, chunk in found.items() if chunk_id not in successors], ends)
     log.info("catalog rebuilt", path=str(path), chunks=len(found))
     return catalog
 
@@ -108,24 +113,37 @@ def _read_chunk(manifest: Manifest, source: ChunkSource, keys: KeyStore) -> tupl
             raise IntegrityError("a chunk holds other indexes than its manifest says", place=manifest.object)
         name = parse_name(manifest.object)
         epoch_key = keys.epoch_key(name.handle, name.retention_class, name.month)
-    except (IntegrityError, NotFoundError) as error:
+    except NotFoundError as error:
+        log.info("a chunk is left out of the catalog: it has expired, or is missing", object=manifest.object, error=str(error))
+        return None
+    except IntegrityError as error:
         log.error("a chunk cannot be read and is left out of the catalog", object=manifest.object, error=str(error))
         return None
     return describe(name, values, data), build_filters(values, epoch_key, name.chunk_id), _runs(indexes)
 
 
-def _set_marks(catalog: CatalogWriter, chunks: list[tuple[ChunkRow, Any]]) -> None:
-    by_handle: dict[str, list[Any]] = {}
+def _set_marks(catalog: CatalogWriter, chunks: list[tuple[ChunkRow, Any]], ends: dict[str, int]) -> None:
+    """``ends``: by handle, behind the highest index that any manifest names, also of a chunk that has expired."""
+    data_dir = catalog.path.parent
+    by_handle: dict[str, list[Any]] = {handle: _expired(data_dir, handle) for handle in ends}
     for row, runs in chunks:
-        by_handle.setdefault(row.handle, []).append(runs)
+        by_handle[row.handle].append(runs)
     for handle, parts in by_handle.items():
+        if not parts:
+            continue
         runs = np.concatenate(parts)
         runs = runs[np.argsort(runs[:, 0])]
-        starts, ends = np.append(runs[:, 0], runs[-1, 1]), np.append(0, runs[:, 1])
-        if (starts < ends).any():
+        starts, stops = np.append(runs[:, 0], runs[-1, 1]), np.append(0, runs[:, 1])
+        if (starts < stops).any():
             log.error("chunks of one tenant hold the same indexes; searches show these events twice", handle=handle)
-        gaps = [(handle, int(end), int(start - end)) for start, end in zip(starts, ends, strict=True) if start > end]
-        catalog.add_chunks([], [MarkMove(handle, 0, int(runs[:, 1].max()))], gaps)
+        gaps = [(handle, int(stop), int(start - stop)) for start, stop in zip(starts, stops, strict=True) if start > stop]
+        catalog.add_chunks([], [MarkMove(handle, 0, max(int(runs[:, 1].max()), ends[handle]))], gaps)
+
+
+def _expired(data_dir: Path, handle: str) -> list[Any]:
+    """The runs that certificates of expiry name, for which there need be no chunk."""
+    runs = [(first, first + count) for first, count in expired_ranges(data_dir, handle)]
+    return [np.array(runs, dtype=np.int64)] if runs else []
 
 
 def _runs(indexes: Any) -> Any:

@@ -51,7 +51,23 @@ def plan(tenant: TenantOption = None, url: UrlOption = None, key: KeyOption = No
             for row in page["plan"]
         ],
     )
+    for one in page["coming"]:
+        whose = safe(one["tenant"] or "all tenants")
+        console.print(f"from {one['at']} on {safe(one['class'])} events of {whose} are kept for {one['period']}")
     console.print(f"due now: {page['due_events']} events, {page['due_bytes']} bytes")
+    if page["brake"]:
+        console.print(f"STOPPED: {safe(page['brake']['reason'])}. If that is right: tallystick retention resume")
+
+
+@retention_app.command("resume")
+def resume(url: UrlOption = None, key: KeyOption = None, json: JsonOption = False) -> None:
+    """Let expiry go on after its brake stopped it: what is due now may go. Look at `retention plan` first."""
+    with connect(url, key) as client:
+        released = client.post("/v1/retention/resume")
+    if wants_json(json):
+        print_json(released)
+    else:
+        console.print(f"released: {safe(released['reason'])}")
 
 
 def _periods(tenants: dict[str, Any]) -> str:

@@ -46,6 +46,28 @@ class RetentionSettings(Settings, frozen=True):
         dict[str, ClassSettings],
         Meta(description="Retention classes by name: `[retention.classes.NAME]`. `standard` is there without a table."),
     ] = field(default_factory=dict)
+    interval: Annotated[Duration, Meta(description="Time between two looks for what has expired.")] = field(
+        default_factory=lambda: Duration("1m")
+    )
+    brake_percent: Annotated[
+        int,
+        Meta(
+            description="Expiry stops, until a person lets it go on, when more of all archived events are due at once.",
+            ge=0,
+            le=100,
+        ),
+    ] = 25
+    brake_events: Annotated[int, Meta(description="So many events may expire at once whatever part of all they are.", ge=0)] = 1_000
+    clock_jump: Annotated[
+        Duration,
+        Meta(
+            description="Expiry stops when the clock is further ahead than this of where it should be; also when the server was "
+            "off for longer."
+        ),
+    ] = field(default_factory=lambda: Duration("3d"))
+    shorten_delay: Annotated[
+        Duration, Meta(description="A shorter period is announced in the root log and in force only after this time.")
+    ] = field(default_factory=lambda: Duration("7d"))
 
     def __post_init__(self) -> None:
         for name in self.classes:

@@ -4,7 +4,8 @@
     <crc32c of the JSON, 8 hex digits> <JSON>          one line a round, LF at its end
 
     JSON: {"mark": durable seq the heads cover, "heads": [signed checkpoint, …],
-           "rooted": [[tree, index of its `checkpoint` entry in the root log], …], "keys": [names introduced], "config": hash}
+           "rooted": [[tree, index of its `checkpoint` entry in the root log], …], "keys": [names introduced], "config": hash,
+           "policy": index in the root log of a `policy` entry}
 
 Rules
 
@@ -45,6 +46,7 @@ class Round(msgspec.Struct, omit_defaults=True):
     rooted: list[tuple[str, int]] = []
     keys: list[str] = []
     config: str = ""
+    policy: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class HeadState:
     rooted: dict[str, tuple[Head, int]] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)
     config: str = ""
+    policy: int = -1
 
     def apply(self, line: Round) -> None:
         """Take one round. Raises CheckpointError when a head in it cannot be read."""
@@ -78,6 +81,7 @@ class HeadState:
                 self.rooted[name] = (self.heads[name], index)
         self.keys.update(line.keys)
         self.config = line.config or self.config
+        self.policy = max(self.policy, line.policy)
 
     def unrooted(self) -> list[Head]:
         """Heads that the root log does not quote yet, in the order of their trees' first heads."""
@@ -95,7 +99,7 @@ class HeadState:
         for name, head in self.heads.items():
             if name not in self.rooted or self.rooted[name][0] != head:
                 yield Round(head.mark, [head.note])
-        yield Round(keys=sorted(self.keys), config=self.config)
+        yield Round(keys=sorted(self.keys), config=self.config, policy=self.policy)
 
 
 @dataclass(frozen=True, slots=True)

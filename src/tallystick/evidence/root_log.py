@@ -85,6 +85,10 @@ class RootLog:
         self._tree.sync()
         return first
 
+    def entry(self, number: int) -> dict[str, Any]:
+        """One entry. Raises NotFoundError, IntegrityError."""
+        return read_entry(self._entries.entry(number), ROOT_TYPES)
+
     def sign(self) -> str:
         """The signed head over everything appended; its root is read back from the files."""
         return sign_checkpoint(Checkpoint(self.origin, self.size, self._tree.root()), self._key)

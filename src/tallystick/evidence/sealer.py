@@ -23,10 +23,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tallystick.config import SealSettings
@@ -39,6 +39,7 @@ from tallystick.evidence.heads import Head, HeadsFile, HeadState, Round, read_re
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.evidence.note import vkey
 from tallystick.evidence.origin import ROOT, root_origin
+from tallystick.evidence.policy import Policy, next_policy, read_policy, time_text
 from tallystick.evidence.receipt import receipt_key_name
 from tallystick.evidence.root_log import RootLog
 from tallystick.evidence.statement import statement_key_name
@@ -64,12 +65,17 @@ class SigningKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SealerPlace:
-    """Where one installation is. ``config_hash`` is the hexadecimal SHA-256 of the configuration in force."""
+    """Where one installation is. ``config_hash`` is the hexadecimal SHA-256 of the configuration in force.
+
+    ``policy`` gives the periods that the configuration wants (None: no policy is published); shorter ones wait ``shorten_delay_s``.
+    """
 
     data_dir: Path
     keys_dir: Path
     server_name: str
     config_hash: str = ""
+    policy: Callable[[], Policy] | None = None
+    shorten_delay_s: float = 0.0
 
 
 class Sealer:
@@ -128,6 +134,8 @@ class Sealer:
         note = read_remembered(self._place.keys_dir)
         known = open_checkpoint(note, [vkey(origin, root_key.public_key())]) if note else None
         self._root.recover(self._heads.state.heads.get(ROOT), known)
+        index = self._heads.state.policy
+        self._policy = read_policy(self._root.entry(index)) if index >= 0 else None
         heads = {name: head for name, head in self._heads.state.heads.items() if name != ROOT}
         position = self._cursor.load()  # 3
         sizes: Mapping[str, int] = self._cursor.extra.get("sizes", {}) if position is not None else {}
@@ -228,7 +236,7 @@ class Sealer:
         now = time.monotonic()
         if self._last_root and now < self._last_root + self._settings.root_interval.seconds:
             return False
-        is_news = bool(line.heads or self._heads.state.unrooted() or self._new_config())
+        is_news = bool(line.heads or self._heads.state.unrooted() or self._new_config() or self._new_policy())
         return is_news or now >= self._last_heartbeat + self._settings.heartbeat.seconds
 
     def _seal_root(self, line: Round) -> None:
@@ -246,12 +254,16 @@ class Sealer:
         self._last_root = time.monotonic()
 
     def _own_entries(self, line: Round, quoted: list[Head]) -> list[tuple[str, Mapping[str, Any]]]:
-        """`config`, `key` and `heartbeat` entries that are due; keys come before the first head they signed."""
+        """`config`, `policy`, `key` and `heartbeat` entries that are due; keys come before the first head they signed."""
         entries: list[tuple[str, Mapping[str, Any]]] = []
-        at = _time_text(self._clock())
+        at = time_text(self._clock())
         if self._new_config():
             line.config = self._place.config_hash
             entries.append(("config", {"at": at, "sha256": line.config}))
+        policy = self._new_policy()
+        if policy is not None:
+            self._policy, line.policy = policy, self._root.size + len(entries)
+            entries.append(("policy", {"at": at, **msgspec.to_builtins(policy)}))
         server = self._place.server_name
         names = [receipt_key_name(server), manifest_key_name(server), statement_key_name(server), *(head.origin for head in quoted)]
         line.keys = [name for name in names if name not in self._heads.state.keys]
@@ -265,6 +277,13 @@ class Sealer:
 
     def _new_config(self) -> bool:
         return self._place.config_hash not in ("", self._heads.state.config)
+
+    def _new_policy(self) -> Policy | None:
+        """The retention policy in force, when the root log does not say it yet."""
+        if self._place.policy is None:
+            return None
+        found = next_policy(self._policy, self._place.policy(), self._clock(), self._place.shorten_delay_s)
+        return None if found == self._policy else found
 
     def _remember(self) -> None:
         """Step 5, when the root head is a new one."""
@@ -313,7 +332,3 @@ def _heads_of(line: Round) -> dict[str, Head]:
     state = HeadState()
     state.apply(line)
     return {head.origin: head for head in state.heads.values()}
-
-
-def _time_text(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -3,10 +3,14 @@ what watches producers' numbers, which like the archiver is in no hurry."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 from tallystick.archive.archiver import NEEDED_BY, Archiver
-from tallystick.delivery.inner_door import InnerDoor
+from tallystick.archive.expiry import Record
+from tallystick.delivery.inner_door import Entry, InnerDoor
 from tallystick.durable import RoleLock
 from tallystick.errors import TallystickError
 from tallystick.journal.reader import JournalReader
@@ -18,6 +22,7 @@ from tallystick.sources.producer_follower import ProducerFollower
 from tallystick.telemetry import log, publish_status
 
 _PAUSE_S = 2.0
+_ENTRIES_MAX = 32
 
 
 def run(installation: Installation) -> None:
@@ -33,11 +38,23 @@ def _archive(installation: Installation, stop: threading.Event) -> None:
     watcher = threading.Thread(target=_watch_producers, args=(installation, is_over), name="producers")
     watcher.start()
     try:
-        Archiver(installation.config, installation.keys, needed_by=[*NEEDED_BY, producer_follower.ROLE]).run(stop)
+        needed_by = [*NEEDED_BY, producer_follower.ROLE]
+        Archiver(installation.config, installation.keys, needed_by=needed_by, record=_recorder(installation)).run(stop)
     finally:
         is_over.set()
         watcher.join()
         lock.release()
+
+
+def _recorder(installation: Installation) -> Record:
+    """Account entries go through the intake's inner door."""
+    door = InnerDoor(installation.data_dir)
+
+    def record(entries: Sequence[tuple[str, str, dict[str, Any]]]) -> None:
+        for start in range(0, len(entries), _ENTRIES_MAX):
+            asyncio.run(door.post([Entry(*entry) for entry in entries[start : start + _ENTRIES_MAX]]))
+
+    return record
 
 
 def _watch_producers(installation: Installation, stop: threading.Event) -> None:

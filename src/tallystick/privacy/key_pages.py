@@ -4,6 +4,9 @@ On disk, `<family>/<page, 6 digits>.{a,b}`, each a `StateFile` whose payload is 
 store: a msgpack map from name to key, with AAD "ts-page1" ‖ 0 ‖ family ‖ 0 ‖ page u32 (the wrapping adds the generation).
 Pages fill in order; a name is in one page only.
 
+A key is destroyed by writing its page without it, in both slots. Processes that only read notice by the directory's time, and
+forget what they held.
+
 A page is saved twice, so both slots hold it: a key cannot be made again, so falling back to an older slot must not
 lose one. A crash between the two leaves the newer slot whole; the next save of the page repairs the other.
 """
@@ -37,19 +40,37 @@ class KeyPages:
         self._keys: dict[str, bytes] = {}
         self._pages = 0
         self._last: dict[str, bytes] = {}
+        self._seen_ns = -1
 
     def get(self, name: str, *, create: bool = False) -> bytes:
         """The key of ``name``; made durably when absent and ``create``. Raises NotFoundError, IntegrityError."""
         with self._lock:
+            self._refresh()
             key = self._keys.get(name)
-            if key is None:
-                self._reread()
-                key = self._keys.get(name)
             if key is None and create:
                 key = self._add(name)
         if key is None:
             raise NotFoundError("no such key", place=f"{self._dir.name} {name}")
         return key
+
+    def names(self) -> list[str]:
+        """The names of all keys. Raises IntegrityError."""
+        with self._lock:
+            self._refresh()
+            return list(self._keys)
+
+    def destroy(self, name: str) -> None:
+        """Forget a key for good; harmless when it is gone. For the process that creates keys alone. Raises OSError."""
+        with self._lock:
+            self._refresh()
+            for page in range(self._pages):
+                content = self._read(page) or {}
+                # A crash before the first save: the key is as it was. Between the two: the older slot still has it, and whoever
+                # wanted it destroyed asks again, which writes every page.
+                if content.pop(name, None) is not None or name not in self._keys:
+                    self._save(page, content)
+            self._keys.pop(name, None)
+            self._last.pop(name, None)
 
     def _add(self, name: str) -> bytes:
         key = secrets.token_bytes(32)
@@ -57,18 +78,38 @@ class KeyPages:
         page = self._pages if is_new_page else self._pages - 1
         content = {name: key} if is_new_page else {**self._last, name: key}
         make_dir(self._dir)
-        state = StateFile(self._path(page))
-        payload = self._wrap(msgspec.msgpack.encode(content), self._aad(page))
         # A crash before the first save returned: no key, and nobody has used it. Between the two: rule in the header.
-        state.save(payload)
-        state.save(payload)
+        self._save(page, content)
         self._keys[name] = key
         self._pages, self._last = page + 1, content
         return key
 
+    def _save(self, page: int, content: dict[str, bytes]) -> None:
+        state = StateFile(self._path(page))
+        payload = self._wrap(msgspec.msgpack.encode(content), self._aad(page))
+        state.save(payload)
+        state.save(payload)
+        self._seen_ns = self._changed_ns()
+
+    def _changed_ns(self) -> int:
+        """When a page was last written: each save renames a file in the directory."""
+        try:
+            return self._dir.stat().st_mtime_ns
+        except FileNotFoundError:
+            return -1
+
+    def _refresh(self) -> None:
+        """Read all pages again if any was written since: keys came, or were destroyed."""
+        changed_ns = self._changed_ns()
+        if changed_ns == self._seen_ns:
+            return
+        self._keys.clear()
+        self._pages, self._last = 0, {}
+        self._reread()
+        self._seen_ns = changed_ns
+
     def _reread(self) -> None:
-        """Read the last known page again, which may have grown, and every page after it."""
-        page = max(self._pages - 1, 0)
+        page = 0
         while (content := self._read(page)) is not None:
             self._keys.update(content)
             self._pages, self._last = page + 1, content

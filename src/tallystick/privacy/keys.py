@@ -131,6 +131,15 @@ class KeyStore:
         """The 32-byte key of (tenant, class, month "yyyy-mm"). ``create`` is for the archiver alone. Raises NotFoundError."""
         return self._epoch.get(f"{handle}/{retention_class}/{month}", create=create)
 
+    def epoch_names(self) -> list[tuple[str, str, str]]:
+        """(tenant, class, month) of every epoch key that there is."""
+        found = (name.split("/") for name in self._epoch.names())
+        return [(handle, retention_class, month) for handle, retention_class, month in found]
+
+    def destroy_epoch_key(self, handle: str, retention_class: str, month: str) -> None:
+        """Make everything under the key of (tenant, class, month) unreadable for good. For the archiver alone."""
+        self._epoch.destroy(f"{handle}/{retention_class}/{month}")
+
     def signing_key(self, name: str, *, create: bool = False) -> Ed25519PrivateKey:
         """The Ed25519 key that signs as ``name``. ``create`` is for the sealer (and first start). Raises NotFoundError."""
         return Ed25519PrivateKey.from_private_bytes(self._signing.get(name, create=create))

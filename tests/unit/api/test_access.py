@@ -44,6 +44,7 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/quarantine/replay"): {"operate"},
     ("POST", "/v1/quarantine/{record_id}/replay"): {"operate"},
     ("GET", "/v1/retention"): {"read", "operate"},
+    ("POST", "/v1/retention/resume"): {"operate"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},

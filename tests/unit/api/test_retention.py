@@ -6,7 +6,10 @@ from pathlib import Path
 
 from support.api_rig import CONFIGURATION, Rig, event
 from tallystick.archive.archiver import Archiver
+from tallystick.archive.expiry import RESUME
+from tallystick.durable import StateFile
 from tallystick.evidence.manifest import manifest_key_name
+from tallystick.telemetry import publish_status
 
 OWN = """
 [retention.classes.standard]
@@ -43,3 +46,25 @@ async def test_the_plan_says_what_goes_when(tmp_path: Path) -> None:
     assert page["due_events"] == 0
     assert [found["tenant"] for found in bound["plan"]] == ["globex"]
     assert bound["classes"][0]["tenants"] == {}
+
+
+async def test_a_released_brake_is_on_record_before_it_is_released(rig: Rig) -> None:
+    """Only a key of the whole server, only while there is a brake, and never without its record."""
+    state = StateFile(rig.config.data_dir / "cursors" / RESUME)
+    async with rig.client() as client:
+        assert (await client.post("/v1/retention/resume")).status_code == 409
+        brake = {"id": "b7", "reason": "9 of 9 events", "at": 7.0, "due": 9, "kept": 9}
+        publish_status(rig.config.data_dir, "retention", {"brake": brake})
+        rig.door.is_down = True
+        assert (await client.post("/v1/retention/resume")).status_code == 503
+        assert state.load() is None
+        rig.door.is_down = False
+        answer = await client.post("/v1/retention/resume")
+        assert (answer.status_code, answer.json()["reason"]) == (200, "9 of 9 events")
+        found = (
+            await client.get("/v1/events", params={"tenant": "_tallystick", "query": "action:tallystick.retention.resume"})
+        ).text
+    assert state.load() == b'{"brake":"b7","by":"root"}'
+    assert "9 of 9 events" in found
+    async with rig.client(rig.key("operate", tenants=["acme"])) as client:
+        assert (await client.post("/v1/retention/resume")).status_code == 403

@@ -29,7 +29,7 @@ def server() -> FakeServer:
     """700 events of one tenant, quoted at 40, 300 and 600; an account log; a root log that quotes them."""
     made = FakeServer()
     lines, entries = events(700), [account(kind="open", who="ana")]
-    made.add("policy", classes={"standard": "1d"})
+    made.add("policy", at="2026-01-01T00:00:00Z", classes={"standard": "1d"})
     made.add("heartbeat", at="2026-01-01T00:00:00Z")
     for size in (40, 300, 600):
         made.quote(HANDLE, lines[:size])
@@ -212,7 +212,7 @@ def test_entries_that_are_gone_need_an_excuse(server: FakeServer) -> None:
     path = f"/log/{HANDLE}/tile/entries/000"
     server.paths[path] = NotFoundError("the log holds no such entry (any more)")
     assert "no line is served for the indexes 0 to 255" in problems(server.verify())[0][0]
-    expiry = {"at": "2026-01-03T00:00:00Z", "class": "standard", "period": "1d", "ranges": [[0, 256]]}
+    expiry = {"at": "2026-01-03T00:00:00Z", "policy": 0, "class": "standard", "period": "1d", "ranges": [[0, 256]]}
     entries = [account(kind="open", who="ana"), account(kind="expiry", **expiry)]
     server.add("heartbeat", at="2026-01-04T00:00:00Z")
     server.quote(ACCOUNT, entries)

@@ -15,6 +15,7 @@ from tallystick.evidence.account import AccountLog
 from tallystick.evidence.heads import Heads
 from tallystick.evidence.manifest import Manifest, indexes_digest, manifest_key_name, sign_manifest
 from tallystick.evidence.origin import event_origin, tree_dir
+from tallystick.evidence.policy import Policy
 from tallystick.evidence.verify.absence import Excuses
 from tallystick.evidence.verify.report import Report
 from tallystick.evidence.verify.root import Quotes, RootView
@@ -330,9 +331,13 @@ def test_plausible_expiry_excuses_its_ranges() -> None:
                 (7, "2026-01-02T00:02:00Z"),
                 (9, "2026-01-02T00:04:00Z"),
             ],
-            policies=[(0, {"standard": "1d"}), (5, {"standard": "1h"})],
+            policies={
+                0: ("2026-01-01T00:00:00Z", Policy({"standard": "1d"})),
+                5: ("2026-01-02T00:01:00Z", Policy({"standard": "1h"}, {"i": {"standard": "2h"}})),
+            },
         )
-        entry = {"type": "expiry", "at": "2026-01-02T00:03:00Z", "class": "standard", "period": "1d", "ranges": [[0, 10], [10, 5]]}
+        ranges = [[0, 10], [10, 5]]
+        entry = {"type": "expiry", "at": "2026-01-02T00:03:00Z", "policy": 0, "class": "standard", "period": "1d", "ranges": ranges}
         excuses, report = Excuses("h", view), Report()
         excuses.take(0, {**entry, **changes}, "here", report)
         assert excuses.covers(3, 12) is (not report.problems)
@@ -340,11 +345,15 @@ def test_plausible_expiry_excuses_its_ranges() -> None:
         return [problem.message for problem in report.problems]
 
     assert doubts() == []
+    assert doubts(period="1h", policy=5) == []
     assert "was 1d, not 1h" in doubts(period="1h")[0]
+    assert "none" in doubts(policy=3)[0]
+    assert "was replaced at" in doubts(at="2026-01-02T00:07:00Z")[0]
     assert "none" in doubts(**{"class": "other"})[0]
     assert "had not passed" in doubts(at="2026-01-01T23:59:00Z")[0]
-    assert "before the time" in doubts(at="2026-01-03T00:00:00Z")[0]
-    assert "does not show" in doubts(ranges=[[15, 10]], period="1h")[0]
+    assert "before the time" in doubts(at="2026-01-02T00:05:00Z")[0]
+    assert "does not show" in doubts(ranges=[[15, 10]])[0]
+    assert "empty or negative" in doubts(ranges=[[15, 0]])[0]
     assert "cannot be read" in doubts(ranges=[["x", 1]])[0]
     assert "cannot be read" in doubts(at="soon")[0]
 

@@ -214,7 +214,9 @@ class _Verification:
         server = next((head.origin.rpartition("/log/")[0] for name, head in self.heads.heads.items() if name == ROOT), "")
         keys = self.view.keys.get(manifest_key_name(server), [])
         trees = {tree.head.origin: tree for tree in self.trees.values()}
-        good = check_chunks(chunks, trees, keys, self.report, is_open=not self.evidence.chunks_closed)
+        expired = {chunk for excuses in self.excuses.values() for chunk in excuses.chunks}
+        is_open = not self.evidence.chunks_closed
+        good = check_chunks(chunks, trees, keys, self.report, is_open=is_open, expired=expired)
         if good and self.evidence.chunks_closed:
             self.chunks_unread = good
             self.report.not_proven.append(f"content: {good} chunks were not opened: {self.evidence.chunks_closed}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from tallystick.errors import IntegrityError, NotFoundError, TallystickError
@@ -90,10 +90,19 @@ class EventTree:
 
 
 def check_chunks(
-    source: ChunkSource, trees: dict[str, EventTree], keys: Sequence[VerifierKey], report: Report, *, is_open: bool = True
+    source: ChunkSource,
+    trees: dict[str, EventTree],
+    keys: Sequence[VerifierKey],
+    report: Report,
+    *,
+    is_open: bool = True,
+    expired: Collection[str] = (),
 ) -> int:
-    """Manifests, chunks as stored, and (``is_open``) the lines in them. Returns the number of chunks that hold. Adds problems."""
-    return _ChunkCheck(source, trees, keys, report, is_open).run()
+    """Manifests, chunks as stored, and (``is_open``) the lines in them. Returns the number of chunks that hold. Adds problems.
+
+    Chunks whose ids are in ``expired`` were let go by entries that are believed: their manifests stay, they themselves need not.
+    """
+    return _ChunkCheck(source, trees, keys, report, is_open, expired).run()
 
 
 class _ChunkCheck:
@@ -104,13 +113,20 @@ class _ChunkCheck:
     """
 
     def __init__(
-        self, source: ChunkSource, trees: dict[str, EventTree], keys: Sequence[VerifierKey], report: Report, is_open: bool
+        self,
+        source: ChunkSource,
+        trees: dict[str, EventTree],
+        keys: Sequence[VerifierKey],
+        report: Report,
+        is_open: bool,
+        expired: Collection[str],
     ) -> None:
         self._source = source
         self._trees = trees
         self._keys = keys
         self._report = report
         self._is_open = is_open
+        self._expired = expired
         self._counted = source.counted()
         self._manifests: dict[str, Manifest] = {}
         self._heirs: dict[str, Manifest] = {}
@@ -125,6 +141,8 @@ class _ChunkCheck:
             name = waiting.pop(0)
             before = len(self._report.problems)
             manifest = self._manifests[name]
+            if manifest.chunk_id in self._expired:
+                continue
             try:
                 size, digest = self._source.digest(name)
             except NotFoundError as error:

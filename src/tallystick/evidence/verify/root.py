@@ -16,6 +16,7 @@ from tallystick.evidence.heads import Head
 from tallystick.evidence.merkle import HASH_BYTES, leaf_hashes
 from tallystick.evidence.note import VerifierKey, parse_vkey
 from tallystick.evidence.origin import tree_name
+from tallystick.evidence.policy import Policy, read_policy
 from tallystick.evidence.trees import TreeFiles
 from tallystick.evidence.verify.report import Report
 
@@ -38,11 +39,11 @@ class RootView:
     keys: dict[str, list[VerifierKey]] = field(default_factory=dict)
     quotes: dict[str, Quotes] = field(default_factory=dict)
     beats: list[tuple[int, str]] = field(default_factory=list)
-    policies: list[tuple[int, dict[str, str]]] = field(default_factory=list)
+    policies: dict[int, tuple[str, Policy]] = field(default_factory=dict)
     mark: int = 0
 
     def take(self, number: int, entry: dict[str, Any]) -> None:
-        """Believe entry ``number``, whose hash is the tree's leaf. Raises IntegrityError, CheckpointError, KeyError, TypeError."""
+        """Believe entry ``number``, whose hash is the tree's leaf. Raises TallystickError, KeyError, TypeError, ValueError."""
         kind = entry["type"]
         if kind == "key":
             key = parse_vkey(entry["vkey"])
@@ -61,7 +62,7 @@ class RootView:
         elif kind == "heartbeat":
             self.beats.append((number, str(entry["at"])))
         elif kind == "policy":
-            self.policies.append((number, dict(entry["classes"])))
+            self.policies[number] = str(entry["at"]), read_policy(entry)
 
     def sealed_after(self, name: str, index: int) -> str | None:
         """A time before which leaf ``index`` was not quoted yet: the last heartbeat before its first quoted head."""
@@ -81,16 +82,14 @@ class RootView:
         beat = bisect_left(self.beats, (quotes.places[at], ""))
         return self.beats[beat][1] if beat < len(self.beats) else None
 
-    def period(self, name: str, index: int, retention_class: str) -> str | None:
-        """The retention period that was in force when leaf ``index`` of a tree was quoted."""
-        quotes = self.quotes.get(name, Quotes())
-        at = bisect_right(quotes.sizes, index)
-        place = quotes.places[at] if at < len(quotes.places) else None
-        found = None
-        for number, classes in self.policies:
-            if place is None or number <= place:
-                found = classes.get(retention_class, found)
-        return found
+    def period(self, handle: str, retention_class: str, policy: int) -> str | None:
+        """The period that the `policy` entry at this index gives events of a tenant and class."""
+        found = self.policies.get(policy)
+        return found[1].period(handle, retention_class) if found is not None else None
+
+    def next_policy(self, policy: int) -> str | None:
+        """When the policy after that one came into force."""
+        return min(((number, at) for number, (at, _) in self.policies.items() if number > policy), default=(0, None))[1]
 
 
 def read_root(directory: Path, head: Head, tree: TreeFiles, report: Report) -> RootView:
@@ -99,7 +98,7 @@ def read_root(directory: Path, head: Head, tree: TreeFiles, report: Report) -> R
     for number, line in checked_entries(directory, head.size, tree, report):
         try:
             view.take(number, read_entry(line, ROOT_TYPES))
-        except (TallystickError, KeyError, TypeError) as error:
+        except (TallystickError, KeyError, TypeError, ValueError) as error:
             report.fail(f"an entry of the root log cannot be believed: {error}", f"{directory}/entries, entry {number}")
     return view
 

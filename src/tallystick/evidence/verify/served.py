@@ -24,6 +24,7 @@ from tallystick.evidence.checkpoint import Checkpoint, open_checkpoint, read_che
 from tallystick.evidence.entry import ROOT_TYPES, lost_text, read_entry
 from tallystick.evidence.note import VerifierKey, parse_vkey
 from tallystick.evidence.origin import ROOT, tree_name
+from tallystick.evidence.tile_path import TILE_WIDTH
 from tallystick.evidence.verify.absence import Excuses
 from tallystick.evidence.verify.report import Report
 from tallystick.evidence.verify.root import Quotes, RootView
@@ -190,12 +191,25 @@ class _Verification:
         for name, runs in self.absent.items():
             excuses = self.excuses.get(name) or Excuses(name, self.view)
             for first, count in runs:
-                span = f"indexes {first} to {first + count - 1}"
-                if excuses.covers(first, count):
-                    self.report.excused.append(f"{self.heads[name].origin}: {span} expired")
-                else:
-                    self.report.fail(f"no line is served for the {span}, and no entry excuses it", self.heads[name].origin)
+                self._check_absent(self.heads[name].origin, first, count, excuses)
         return f"{len(self.report.excused)} absences excused"
+
+    def _check_absent(self, origin: str, first: int, count: int, excuses: Excuses) -> None:
+        """Bundles are served whole or not at all: where one of its events expired, the others of a bundle cannot be read either."""
+        if excuses.covers(first, count):
+            self.report.excused.append(f"{origin}: indexes {first} to {first + count - 1} expired")
+            return
+        for start in range(first, first + count, TILE_WIDTH):
+            length = min(TILE_WIDTH, first + count - start)
+            span = f"indexes {start} to {start + length - 1}"
+            rest = excuses.rest(start, length)
+            missing = sum(size for _, size in rest)
+            if missing == length:
+                self.report.fail(f"no line is served for the {span}, and no entry excuses it", origin)
+            else:
+                self.report.excused.append(f"{origin}: {length - missing} of the {span} expired")
+            if 0 < missing < length:
+                self.report.not_proven.append(f"content of {origin}: {missing} of the {span} share a bundle with expired ones")
 
     def _take_head(self, name: str, origin: str, answer: bytes | TallystickError) -> None:
         """A log's head, when it is one that the root log's word of it allows."""
