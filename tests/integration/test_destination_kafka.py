@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -98,6 +99,29 @@ async def test_a_commit_whose_answer_was_lost_is_read_back(harness: KafkaHarness
     values = [message.value() for message in harness.records() if message.value() != b"another's"]
     assert values == lines(0, 6)
     await again.close()
+
+
+async def test_an_attempt_that_nobody_waits_for_any_more_is_read_back(harness: KafkaHarness) -> None:
+    """Its task was cancelled, its thread went on and committed: the same destination sends the cut again, and it is there once."""
+    destination = harness.make()
+    await destination.send(make_cut(destination, lines(0, 1)))
+    commit, is_committing, may_commit = destination._commit, threading.Event(), threading.Event()
+
+    def hold(producer: Producer) -> None:
+        is_committing.set()
+        assert may_commit.wait(20)
+        commit(producer)
+
+    destination._commit = hold  # type: ignore[method-assign]
+    cut = make_cut(destination, lines(1, 2), 1)
+    attempt = asyncio.create_task(destination.send(cut))
+    assert await asyncio.to_thread(is_committing.wait, 20)
+    attempt.cancel()
+    await asyncio.wait([attempt])
+    may_commit.set()
+    assert (await destination.send(cut)).kind is AnswerKind.DELIVERED
+    assert harness.ids() == ["acme-0", "acme-1", "acme-2"]
+    await destination.close()
 
 
 async def test_a_replay_of_a_settled_cut_is_sent(harness: KafkaHarness) -> None:

@@ -145,7 +145,13 @@ class KafkaDestination:
         return await self._in_thread(lambda: self._find(match["origin"], match["cut"], int(match["received"])))
 
     async def send(self, cut: Cut) -> Answer:
-        return await self._in_thread(lambda: self._answering(lambda: self._send(cut)))
+        try:
+            return await self._in_thread(lambda: self._answering(lambda: self._send(cut)))
+        except asyncio.CancelledError:
+            # The attempt goes on in its thread, and nobody hears how it ends: whoever sends next has to look.
+            with contextlib.suppress(RuntimeError):
+                self._thread.submit(self._drop)
+            raise
 
     async def probe(self) -> Answer:
         return await self._in_thread(lambda: self._answering(self._probe))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from tallystick.errors import DestinationUnavailableError, TallystickError
 from tallystick.sources.nats_pull import Puller
 
 MESSAGE_ID = "Nats-Msg-Id"
+_OURS = re.compile(r"\w{16}:\d+")
+"""`<tenant handle>:<index>`; other producers' names are not kept."""
 
 _PULL_MESSAGES = 1_000
 _PULL_BYTES = 4 << 20
@@ -48,7 +51,7 @@ async def check_stream(client: Client, prefix: str, stream: str, subject: str, w
 async def find_messages(
     client: Client, prefix: str, stream: str, subject: str, start: int | datetime, timeout_s: float
 ) -> dict[str, int]:
-    """Message id → sequence of all messages from a sequence or time on. Raises NATS's errors, DestinationUnavailableError."""
+    """Message id → sequence of the messages named as ours from a sequence or time on. Raises NATS's errors, DestinationUnavailableError."""
     manager = client.jsm(prefix=prefix)
     begin: dict[str, Any] = {"deliver_policy": DeliverPolicy.BY_START_TIME, "opt_start_time": start}
     if isinstance(start, int):
@@ -85,5 +88,5 @@ async def find_messages(
 def _named(messages: Iterable[Msg]) -> Iterable[tuple[str, int]]:
     for message in messages:
         name = (message.headers or {}).get(MESSAGE_ID)
-        if name:
+        if name and _OURS.fullmatch(name):
             yield name, message.metadata.sequence.stream
