@@ -49,7 +49,8 @@ _ACTOR_MEMBERS = frozenset({"type", "id", "name", "email"})
 _OTHER_ACTORS: tuple[tuple[str, ActorType], ...] = (("user", "user"), ("host", "system"), ("hostname", "system"))
 _CONTEXT = frozenset({"user_agent", "session_id", "request_id", "trace_id", "span_id"})
 _IPS = frozenset({"ip", "client_ip", "remote_addr"})
-_KNOWN = frozenset({"action", "actor", "user", "host", "hostname", "outcome", "reason", *_CONTEXT, *_IPS})
+_FOR_CONTEXT = _CONTEXT | _IPS
+_KNOWN = frozenset({"action", "actor", "user", "host", "hostname", "outcome", "reason", *_FOR_CONTEXT})
 _REASON_MAX = 2_048
 _SECONDS_MAX = 253_402_300_799  # the end of the year 9999
 _MINUTES_MAX = 4_096
@@ -175,16 +176,21 @@ class ForwardMapping:
         moments = self._event_times(batch.moments) or list(map(self._moment, batch.moments))
         made = [_event_of(record, batch.peer) for record in batch.records]
         rests = iter(_texts([record for record, (_, is_touched) in zip(batch.records, made, strict=True) if is_touched]))
-        tags = {tag: _encode(tag) for tag in set(batch.tags)}
+        heads = {tag: _head(tag) for tag in set(batch.tags)}
         for (event, is_touched), tag, (occurred_at, _, beside), record, text in zip(
             made, batch.tags, moments, batch.records, texts, strict=True
         ):
             if occurred_at is not None:
                 event.occurred_at = occurred_at
-            event.metadata = _metadata(tags[tag], record, next(rests) if is_touched else text, beside)
+            encoded, metadata_head, content_head = heads[tag]
+            rest = next(rests) if is_touched else text
+            if record and beside is None and "tag" not in record:
+                event.metadata = Raw(metadata_head + rest[1:])
+            else:
+                event.metadata = _odd_metadata(encoded, record, rest, beside)
             result.events.append(event)
-            when = b"null" if occurred_at is None else b'"%b"' % occurred_at.encode()
-            result.contents.append(b"".join((b"[", tags[tag], b",", when, b",", text, b"]")))
+            when = b"null," if occurred_at is None else b'"%b",' % occurred_at.encode()
+            result.contents.append(b"".join((content_head, when, text, b"]")))
         for event, name in zip(result.events, batch.ids, strict=False):
             event.id = name
         self._add_flags(batch, moments, result)
@@ -282,6 +288,8 @@ def _actor_of(record: dict[str, Any], known: frozenset[str], peer: str) -> Actor
 
 
 def _context_of(record: dict[str, Any], known: frozenset[str], peer: str) -> Context | None:
+    if known.isdisjoint(_FOR_CONTEXT):
+        return Context(ip=peer) if peer else None
     found: dict[str, str] = {"ip": peer} if peer else {}
     if not _IPS.isdisjoint(known):
         for name in ("ip", "client_ip", "remote_addr"):
@@ -312,10 +320,14 @@ def _is_action(text: str) -> bool:
     return ACTION.fullmatch(text) is not None
 
 
-def _metadata(tag: bytes, record: dict[str, Any], rest: bytes, beside: dict[str, Any] | None) -> Raw:
-    """``{"tag":…, members of the record}``; ours steps aside where the record has a member of that name."""
-    if record and beside is None and "tag" not in record:
-        return Raw(b'{"tag":%b,%b' % (tag, rest[1:]))
+def _head(tag: str) -> tuple[bytes, bytes, bytes]:
+    """A tag as JSON, and how metadata and content of its records begin."""
+    encoded = _encode(tag)
+    return encoded, b'{"tag":%b,' % encoded, b"[%b," % encoded
+
+
+def _odd_metadata(tag: bytes, record: dict[str, Any], rest: bytes, beside: dict[str, Any] | None) -> Raw:
+    """``{"tag":…, members of the record}`` where more is to be thought of: ours steps aside where the record has a member of that name."""
     ours = b'"%b":%b' % (_free_name("tag", record), tag)
     if beside is not None:
         ours += b',"%b":%b' % (_free_name("fluent_metadata", record), _encode(beside))

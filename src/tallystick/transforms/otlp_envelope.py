@@ -39,9 +39,11 @@ _OUTCOMES: dict[str, OutcomeName] = {name: name for name in ("success", "failure
 _USERS = ("enduser.id", "user.id", "user.name")
 _ADDRESSES = ("client.address", "source.address", "audit.source.id")
 _REQUESTS = ("http.request.id", "request.id")
-_NO_CONTEXT = Context()
-_DIGITS = 10
-"""Of the nanoseconds in a time of one second."""
+_OWN_IDS = frozenset({"audit.record.id", "log.record.uid"})
+_SAID_OUTCOMES = frozenset({"audit.outcome", "event.outcome"})
+_FOR_CONTEXT = frozenset({*_ADDRESSES, *_REQUESTS, "user_agent.original", "session.id"})
+_IP_MAX = 64
+"""Characters: no address is longer, and what is remembered must be short."""
 _ZERO_TRACE, _ZERO_SPAN = "0" * 32, "0" * 16
 
 Attributes = dict[str, Any]
@@ -49,6 +51,8 @@ Attributes = dict[str, Any]
 
 def own_id(attributes: Attributes) -> str | UnsetType:
     """The record's own id, when an event can have it."""
+    if _OWN_IDS.isdisjoint(attributes):
+        return UNSET
     for name in ("audit.record.id", "log.record.uid"):
         given = attributes.get(name)
         if type(given) is str and ID.fullmatch(given):
@@ -59,23 +63,22 @@ def own_id(attributes: Attributes) -> str | UnsetType:
 
 def time(record: LogRecord, metadata: dict[str, Any]) -> str | UnsetType:
     """The time in microseconds; ``metadata`` keeps nanoseconds, and the time of observation."""
-    claimed = ""
-    if record.observed_ns:
-        claimed = metadata["observed_time_unix_nano"] = str(record.observed_ns)
+    claimed = record.observed_ns
+    if claimed:
+        metadata["observed_time_unix_nano"] = str(claimed)
     if record.time_ns:
-        claimed = str(record.time_ns)
-        if not claimed.endswith("000"):
-            metadata["time_unix_nano"] = claimed
+        claimed = record.time_ns
+        if claimed % 1_000:
+            metadata["time_unix_nano"] = str(claimed)
     if not claimed:
         return UNSET
-    if len(claimed) < _DIGITS:
-        claimed = claimed.zfill(_DIGITS)
-    return f"{_second(claimed[:-9])}.{claimed[-9:-3]}Z"
+    second, nanos = divmod(claimed, 1_000_000_000)
+    return f"{_second(second)}.{nanos // 1_000:06d}Z"
 
 
 @lru_cache(maxsize=1024)
-def _second(second: str) -> str:
-    return datetime.fromtimestamp(int(second), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def action(record: LogRecord, metadata: dict[str, Any]) -> str:
@@ -121,7 +124,7 @@ def emitter(resource: Attributes, peer: str) -> tuple[str, str]:
 
 def actor(attributes: Attributes, emitter: tuple[str, str]) -> Actor:
     """Who acted: as the record says, else who emitted it."""
-    given = _take(attributes, "audit.actor.id")
+    given = _take(attributes, "audit.actor.id") if "audit.actor.id" in attributes else None
     if given is not None:
         kind = attributes.get("audit.actor.type")
         known = _ACTOR_TYPES.get(kind) if type(kind) is str else None
@@ -156,6 +159,8 @@ def targets(attributes: Attributes) -> list[Target] | UnsetType:
 
 def outcome(attributes: Attributes) -> OutcomeName:
     """Success, failure or denied, else unknown; other words stay where they are."""
+    if _SAID_OUTCOMES.isdisjoint(attributes):
+        return "unknown"
     for name in ("audit.outcome", "event.outcome"):
         given = attributes.get(name)
         if given is not None:
@@ -169,11 +174,21 @@ def outcome(attributes: Attributes) -> OutcomeName:
 def context(record: LogRecord) -> Context | UnsetType:
     """Where the request came from, and which trace it belongs to."""
     attributes = record.attributes
-    found = Context()
+    trace_id = record.trace_id if record.trace_id != _ZERO_TRACE else ""
+    span_id = record.span_id if record.span_id != _ZERO_SPAN else ""
+    found = Context(trace_id=trace_id or UNSET, span_id=span_id or UNSET)
+    if not _FOR_CONTEXT.isdisjoint(attributes) and _fill_context(found, attributes):
+        return found
+    return found if trace_id or span_id else UNSET
+
+
+def _fill_context(found: Context, attributes: Attributes) -> bool:
+    """Move to ``found`` what attributes say; True when that was something."""
+    before = len(attributes)
     for name in _ADDRESSES:
         if name in attributes:
             address = attributes[name]
-            if type(address) is str and _is_ip(address):
+            if type(address) is str and len(address) <= _IP_MAX and _is_ip(address):
                 del attributes[name]
                 found.ip = address
                 break
@@ -185,11 +200,7 @@ def context(record: LogRecord) -> Context | UnsetType:
         if name in attributes:
             found.request_id = _take(attributes, name) or UNSET
             break
-    if record.trace_id and record.trace_id != _ZERO_TRACE:
-        found.trace_id = record.trace_id
-    if record.span_id and record.span_id != _ZERO_SPAN:
-        found.span_id = record.span_id
-    return UNSET if found == _NO_CONTEXT else found
+    return len(attributes) < before
 
 
 def _take(attributes: Attributes, name: str) -> str | None:
@@ -201,6 +212,7 @@ def _take(attributes: Attributes, name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4096)
 def _is_ip(text: str) -> bool:
     """Whether ``text`` is an IP address. `ipaddress` says the same in ten times the time."""
     try:
