@@ -25,7 +25,7 @@ from msgspec import UNSET, Raw
 from tallystick.event import Actor, Context, Event, Ingest, times
 from tallystick.event.fields import ID
 from tallystick.plugin import Carrier
-from tallystick.transforms.expressions import TESTS, form_of
+from tallystick.transforms.expressions import TESTS, as_action, form_of
 from tallystick.transforms.record_paths import Roots, split_path
 from tallystick.transforms.record_time import MISSING, read_candidates
 
@@ -92,6 +92,8 @@ class Columns:
     def map(self, group: Group) -> list[Event]:
         """The events of a group, in order; its values are used up. Raises MixedError, and then nothing has changed."""
         actions = _needed(self._action, group)
+        if isinstance(actions, list) and not all(map(as_action, actions)):
+            raise MixedError
         moments, flags = self._moments(group)
         outcomes = (self._outcome(group) if self._outcome is not None else None) or repeat("unknown")
         reasons = self._reasons(group)

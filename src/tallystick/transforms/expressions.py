@@ -201,9 +201,13 @@ def as_ip(text: str) -> str | None:
     return text
 
 
-@lru_cache(maxsize=4096)
 def as_action(text: str) -> str | None:
     """``text`` when an event may have it as its action."""
+    return _as_action(text) if len(text) <= ACTION_MAX else None
+
+
+@lru_cache(maxsize=4096)
+def _as_action(text: str) -> str | None:
     return text if ACTION.fullmatch(text) else None
 
 

@@ -38,7 +38,8 @@ def mapping_texts() -> dict[str, str]:
 def read_mapping(path: Path) -> Mapping:
     """The mapping in a user's file. Raises ConfigError with file and, where one can be told, line."""
     try:
-        spec = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        spec = tomllib.loads(text)
     except FileNotFoundError as error:
         raise ConfigError("there is no such mapping file", place=str(path), hint="Paths start at the configuration file") from error
     except OSError as error:
@@ -49,14 +50,29 @@ def read_mapping(path: Path) -> Mapping:
         raise ConfigError(f"the mapping is not valid TOML: {error}", place=place) from error
     spec.setdefault("name", path.stem)
     if missing := [table for table in ("envelope", "actor") if table not in spec]:
-        raise ConfigError(f"the mapping has no [{missing[0]}]", place=str(path), hint="docs/mappings.md describes the tables")
+        raise ConfigError(f"the mapping has no [{missing[0]}]", place=f"{path}:1", hint="docs/mappings.md describes the tables")
     try:
         return make_mapping(spec)
     except ConfigError as error:
-        raise ConfigError(error.message, place=str(path), hint="docs/mappings.md describes the tables") from error
+        place = f"{path}:{_line_of(text, error)}"
+        raise ConfigError(error.message, place=place, hint=error.hint or "docs/mappings.md describes the tables") from error
     except (AttributeError, KeyError, TypeError, ValueError, re.error) as error:
         words = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ConfigError(f"the mapping cannot be understood: {words}", place=str(path), hint="docs/mappings.md") from error
+        raise ConfigError(f"the mapping cannot be understood: {words}", place=f"{path}:1", hint="docs/mappings.md") from error
+
+
+def _line_of(text: str, error: ConfigError) -> int:
+    """The line that an error is about: the first one with all that its message quotes, else the head of the table that it names."""
+    words = re.findall(r"'([^']+)'", error.message) or re.findall(r"`([^`]+)`", error.message)
+    lines = text.splitlines()
+    head = 1
+    if error.place is not None:
+        found = re.compile(rf"\s*\[+\s*{re.escape(error.place)}\s*\]+")
+        head = next((number for number, line in enumerate(lines, 1) if found.match(line)), 1)
+    for number, line in enumerate(lines[head - 1 :], head):
+        if words and all(word in line for word in words):
+            return number
+    return head
 
 
 def find_mapping(name: str, base_dir: Path, more: Iterable[str] = ()) -> Mapping:

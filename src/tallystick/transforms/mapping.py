@@ -34,6 +34,7 @@ from tallystick.transforms.lines import LineParser
 from tallystick.transforms.map_batch import BatchRun
 from tallystick.transforms.map_record import RecordRun
 from tallystick.transforms.map_result import MapOptions, MapResult, Problem
+from tallystick.transforms.mapping_check import check_tables
 from tallystick.transforms.rules import RuleBook
 
 __all__ = ["MapOptions", "MapResult", "Mapping", "Problem", "RecordMapping"]
@@ -63,7 +64,8 @@ class Mapping:
     def __init__(self, spec: MappingType[str, Any]) -> None:
         unknown = set(spec) - _TABLES
         if unknown:
-            raise ConfigError(f"a mapping has no table {sorted(unknown)[0]!r}")
+            raise ConfigError(f"a mapping has no table {sorted(unknown)[0]!r}", place=sorted(unknown)[0])
+        check_tables(spec)
         self.name: str = spec["name"]
         self.title: str = spec.get("title", self.name)
         self.has_own_time: bool = spec.get("time", {}).get("required", False)

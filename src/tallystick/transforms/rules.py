@@ -25,6 +25,7 @@ from tallystick.transforms.expressions import (
     Constant,
     Expression,
     Scope,
+    as_action,
     compile_condition,
     compile_expression,
 )
@@ -109,6 +110,9 @@ class Rules:
             action = self._action(scope)
         if action is None:
             raise EventInvalidError("nothing in the record gives an action", code="field_missing", pointer="/action")
+        if as_action(action) is None:
+            message = f'an event cannot have the action {action[:100]!r}: a mapping makes one of it by `as = "slug"`'
+            raise EventInvalidError(message, code="field_invalid", pointer="/action")
         actor = self._actor.texts(scope)
         if type_ is not None:
             actor["type"] = type_

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tallystick.config import load_config
 from tallystick.errors import ConfigError
+from tallystick.pipeline.cases import run_cases
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.plan import build_plans
 from tallystick.transforms.library import find_mapping, load_mappings, mapping_texts, mappings_of, read_mapping
@@ -73,3 +75,52 @@ def test_an_unknown_name_is_told_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no mapping `nothing`") as caught:
         find_mapping("nothing", Path())
     assert "aws_cloudtrail" in str(caught.value.hint)
+
+
+_PAGE = Path(__file__).parents[3] / "docs" / "mappings.md"
+
+
+async def test_the_walk_of_the_page_ends_in_green_tests(tmp_path: Path) -> None:
+    """The mapping and the configuration of the documentation, as they stand there."""
+    walk = _PAGE.read_text("utf-8").partition("### From a file of samples to green tests")[2]
+    mapping, configuration = re.findall(r"```toml\n(.*?)```", walk, re.DOTALL)[:2]
+    (tmp_path / "grafana.toml").write_text(mapping)
+    (tmp_path / "tallystick.toml").write_text(configuration)
+    results, untouched = await run_cases(load_config(tmp_path / "tallystick.toml"))
+    assert [(result.name, result.differences) for result in results] == [("a failed login", []), ("a login", [])]
+    assert not untouched.mappings
+
+
+@pytest.mark.parametrize(
+    ("table", "words", "line"),
+    [
+        ('[context]\nadress = "a"', "no `adress`", 7),
+        ('[[dispatch]]\nwhen = { path = "a", present = true }\ncategory = "login"', "no category 'login'", 8),
+        ('[[dispatch]]\nwhen = { path = "a", present = true }\nseverity = 9', "no severity 9", 6),
+        ('[[dispatch]]\ncategory = "data"', "no `when`", 6),
+        ('[contexts]\nip = "a"', "no table 'contexts'", 6),
+        ('[context]\nip = { path = "a", as = "slog" }', "no form of text", 7),
+        ('[[on_behalf_of]]\nid = "a"\nmode = { template = "{a}" }', "whatever a record says", 6),
+        ('[[targets]]\nid = "a"\ntype = "b"\nkind = "c"', "no `kind`", 9),
+        ("match = 1", "", 1),
+    ],
+)
+def test_what_no_event_can_have_is_refused_with_its_line(tmp_path: Path, table: str, words: str, line: int) -> None:
+    """A mapping makes valid events only, and its file says where it would not."""
+    head = '[envelope]\naction = [{ path = "a", as = "action" }, { const = "x" }]\noutcome = { const = "success" }\n[actor]\nid = "a"\n'
+    path = tmp_path / "own.toml"
+    path.write_text(table + "\n" + head if "=" in table.partition("\n")[0] else head + table + "\n")
+    with pytest.raises(ConfigError) as caught:
+        read_mapping(path)
+    assert words in caught.value.message
+    assert caught.value.place == f"{path}:{line}"
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_an_action_that_no_event_can_have_goes_to_the_quarantine(tmp_path: Path, count: int) -> None:
+    """Of one record and of a group that is mapped at once."""
+    path = tmp_path / "own.toml"
+    path.write_text('[envelope]\naction = "a"\n[actor]\ntype = { const = "system" }\nid = { const = "x" }\n')
+    result = read_mapping(path).map_batch([b'{"a":"two words","n":%d}' % number for number in range(count)])
+    assert not result.events
+    assert [problem.code for problem in result.problems] == ["field_invalid"] * count
