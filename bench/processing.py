@@ -14,6 +14,7 @@ from tallystick.config.settings import Config
 from tallystick.event import Event, Source
 from tallystick.event.codec import EventReader, encode_lines
 from tallystick.event.stamp import Stamp, splice_lines
+from tallystick.pipeline.entrance import settle_memory
 from tallystick.plugin import BatchFacts, Transform
 from tallystick.privacy.detectors.scanner import hyperscan
 from tallystick.query.evaluate import compile_query
@@ -30,6 +31,8 @@ Made = tuple[Sequence[Event], Sequence[bytes], Sequence[bytes]]
 
 def run(run: Run) -> None:
     """Mapping with parsing, redaction with and without findings, native events with and without redaction."""
+    load_mappings()
+    settle_memory()  # as the intake does when it is ready
     run.add(_mapping(run))
     run.add(*_redaction(run))
     run.add(_native(run))
