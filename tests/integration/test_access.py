@@ -69,6 +69,11 @@ ALLOWED = {
     "listTenants": "read verify operate keys",
     "getRetention": "read operate",
     "resumeRetention": "operate",
+    "listHolds": "read operate",
+    "placeHold": "operate",
+    "getHold": "read",
+    "reviewHold": "operate",
+    "liftHold": "approve",
     "createTenant": "operate",
 }
 """Operation → permissions of which one is enough; None: open to strangers. A new operation must be put here."""
@@ -76,6 +81,9 @@ ALLOWED = {
 BODIES: dict[str, Any] = {
     "createKey": {"owner": "x", "permissions": ["approve"]},
     "createTenant": {"name": "acme"},
+    "placeHold": {"tenants": ["acme"], "reason": "a case", "owner": "ana", "review": "2030-01-01"},
+    "reviewHold": {"note": "goes on", "review": "2030-01-01"},
+    "liftHold": {"reason": "case closed"},
     "replayDestination": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "discardDeadLetter": {"reason": "a test"},
     "exportLogs": {"resourceLogs": []},

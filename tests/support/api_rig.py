@@ -34,7 +34,7 @@ from tallystick.evidence.sealer import Sealer, SealerPlace
 from tallystick.http.access import PERMISSIONS, AccessKeys
 from tallystick.journal.cursor import Cursor
 from tallystick.journal.dedupe import Digester
-from tallystick.journal.entries import Append, TenantBatch
+from tallystick.journal.entries import AccountEntry, Append, TenantBatch
 from tallystick.journal.reader import JournalReader
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
@@ -97,6 +97,12 @@ class DirectDoor:
         contents = self._digester.contents(batch.contents) if ids else [None] * len(lines)
         await self._journal.append(Append(batches=[TenantBatch(found, lines, digests, contents)]))
         return {"accepted": len(lines)}
+
+    async def append_entry(self, tenant: str, entry_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+        self._check()
+        item = AccountEntry(handle=self._tenants.create(tenant).handle, id=entry_id, entry=entry)
+        await self._journal.append(Append(account=[item]))
+        return {"accepted": 1}
 
     async def append_records(self, source: str, tenant: str | None, records: list[bytes]) -> dict[str, Any]:
         self._check()

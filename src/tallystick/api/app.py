@@ -15,7 +15,20 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
-from tallystick.api import delivery, events, live, management, metrics, openapi, quarantine, retention, statements, status, tlog
+from tallystick.api import (
+    delivery,
+    events,
+    holds,
+    live,
+    management,
+    metrics,
+    openapi,
+    quarantine,
+    retention,
+    statements,
+    status,
+    tlog,
+)
 from tallystick.api.caller import Caller
 from tallystick.api.deps import ApiDeps
 from tallystick.api.door_keys import KeyDoor
@@ -24,7 +37,7 @@ from tallystick.api.params import check_request
 from tallystick.http.problem import Problem
 
 BODY_BYTES_MAX = 1 << 20
-_MODULES = (events, live, status, statements, metrics, management, delivery, quarantine, retention, tlog, openapi)
+_MODULES = (events, live, status, statements, metrics, management, delivery, quarantine, retention, holds, tlog, openapi)
 
 
 def create_app(deps: ApiDeps, handlers: Sequence[Any] = (), door: Door | None = None) -> Litestar:

@@ -33,6 +33,10 @@ class InnerDoor:
         """Send raw records through ``source``'s mapping again (a replay out of quarantine). TerminalError when they still are no events."""
         return await self._call("POST", "/records", {"source": source, "tenant": tenant, "records": records})
 
+    async def append_entry(self, tenant: str, entry_id: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """Put an entry into the tenant's account tree; one with an id that was used before is stored once."""
+        return await self._call("POST", "/account", {"entries": [{"tenant": tenant, "id": entry_id, "entry": entry}]})
+
     async def create_tenant(self, name: str) -> dict[str, Any]:
         """Make a tenant; the answer has ``name``, ``handle`` and ``created_at``. ConflictError when it exists."""
         return await self._call("POST", "/tenants", {"name": name})

@@ -27,6 +27,7 @@ from tallystick.archive.buffer import TenantBuffer
 from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter
 from tallystick.archive.columns import received_at
 from tallystick.archive.expiry import Expirer, Record
+from tallystick.archive.hold import CompileQuery
 from tallystick.archive.merge import Merger
 from tallystick.archive.metrics import archive_metrics
 from tallystick.archive.quarantine import QuarantineWriter
@@ -65,8 +66,9 @@ class Archiver:
         clock: Callable[[], float] = time.time,
         needed_by: Sequence[str] = NEEDED_BY,
         record: Record | None = None,
+        compile_query: CompileQuery | None = None,
     ) -> None:
-        """``record`` takes account entries to the intake; without it nothing expires."""
+        """``record`` takes account entries to the intake, ``compile_query`` is for holds; without them nothing expires."""
         self._config = config
         self._settings = config.archive
         self._keys = keys
@@ -76,6 +78,7 @@ class Archiver:
         self._clock = clock
         self._needed_by = needed_by
         self._record = record
+        self._compile = compile_query
         self._expirer: Expirer | None = None
         self._buffers: dict[str, TenantBuffer] = {}
         self._reads = 0
@@ -105,9 +108,18 @@ class Archiver:
         self._merger = Merger(
             catalog, self._store, reader, self._writer, self._settings.merge_below.bytes, self._settings.merge_grace.seconds
         )
-        if self._record is not None:
+        if self._record is not None and self._compile is not None:
             self._expirer = Expirer(
-                self._config.data_dir, self._config.retention, self._keys, catalog, self._store, reader, self._record, self._clock
+                self._config.data_dir,
+                self._config.retention,
+                self._keys,
+                catalog,
+                self._store,
+                reader,
+                self._writer,
+                self._record,
+                self._compile,
+                self._clock,
             )
         self._to_merge = set(catalog.marks())
         self._merge_month = self._month()

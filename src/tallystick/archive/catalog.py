@@ -307,6 +307,14 @@ class CatalogWriter(Catalog):
             for chunk_id in replaced:
                 self.mark_replaced(chunk_id, row.chunk_id, at)
 
+    def swap_chunk(self, old: bytes, new: Iterable[tuple[ChunkRow, dict[str, bytes]]]) -> None:
+        """Drop a chunk's row; those of ``new`` hold what is kept of it."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM filters WHERE chunk_id = ?", (old,))
+            connection.execute("DELETE FROM chunks WHERE chunk_id = ?", (old,))
+            for row, filters in new:
+                _insert_chunk(connection, row, filters)
+
     def mark_replaced(self, chunk_id: bytes, by: bytes, at: int) -> None:
         """A chunk is current no longer: another holds its events."""
         with self._writing() as connection:

@@ -7,7 +7,8 @@ One round, one step a call, so that archiving goes on meanwhile:
 2. *intent*: all that the certificates will say, in the state file `cursors/retention.intent`
 3. *certificates* go to the intake, which journals them
 4. *wait* until the sealer has them under a signed head
-5. *release*: catalog rows, then the chunks; their manifests stay, as signed tombstones
+5. *release*, under the lock of the holds: what is held is put into a chunk under the hold's key; its row takes the place of the
+   expired chunk's, whose object then goes. Manifests stay, as signed tombstones
 6. the intent is emptied, and the sums are saved (`cursors/retention`)
 
 and, when nothing else is to be done,
@@ -20,7 +21,8 @@ What a crash means, and who repairs it: all of it the next look, by the same ste
     before 2   nothing happened
     2 to 3     the same certificates are handed over; they have ids of their own, so one that the intake has is not stored again
     3 to 5     as above, then the round goes on; nothing was let go before its certificate is sealed
-    5          rows that are gone are passed over; chunks that no row names any more are deleted, because the intent names them
+    5          rows that are gone are passed over; chunks that no row names any more are deleted, because the intent names them;
+               a chunk of held lines that no row names yet is deleted by `ChunkWriter.settle`, and made again
     5 to 6     as 5
     7          the key is destroyed again, which also cleans a page's older slot, and the entry has an id of its own
 """
@@ -35,16 +37,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from tallystick.archive.brake import Brake, BrakeState, jumped, too_much
-from tallystick.archive.catalog import CatalogWriter, ChunkRow
+from tallystick.archive.catalog import CatalogDamagedError, CatalogWriter, ChunkRow
 from tallystick.archive.certificate import Leaving, entries_of, key_entry, runs_of, sealed_parts
 from tallystick.archive.expiry_plan import expires_at
+from tallystick.archive.hold import NOBODY, CompileQuery, Holds, held_places, hold_class, split_class
 from tallystick.archive.metrics import archive_metrics
 from tallystick.archive.reader import ArchiveReader
 from tallystick.archive.store import ArchiveStore
+from tallystick.archive.writer import ChunkWriter
 from tallystick.config import RetentionSettings
 from tallystick.durable import StateFile
+from tallystick.errors import IntegrityError, TerminalError
 from tallystick.evidence.account import AccountLog
 from tallystick.evidence.entry import ROOT_TYPES, read_entry
 from tallystick.evidence.heads import Heads
@@ -84,7 +90,9 @@ class Expirer:
         catalog: CatalogWriter,
         store: ArchiveStore,
         reader: ArchiveReader,
+        writer: ChunkWriter,
         record: Record,
+        compile_query: CompileQuery,
         clock: Callable[[], float],
     ) -> None:
         self._data_dir = data_dir
@@ -93,7 +101,10 @@ class Expirer:
         self._catalog = catalog
         self._store = store
         self._reader = reader
+        self._writer = writer
         self._record = record
+        self._compile = compile_query
+        self._holds = Holds(data_dir)
         self._clock = clock
         self._heads = Heads(data_dir)
         self._sealed = SealedBy(data_dir, self._heads)
@@ -103,17 +114,34 @@ class Expirer:
         self._intent_file = StateFile(data_dir / "cursors" / INTENT)
         self._leaving: list[Leaving] = _load(self._intent_file, list[Leaving]) or []
         self._is_recorded = False
+        self._is_stuck = False
         self._looked_at = 0.0
         self._seen_at: float | None = None
         self.reason = ""
 
     def step(self) -> bool:
-        """The next step, if there is one now; True when something was done. Raises TransientError, OSError: call again."""
-        if self._leaving:
-            return self._go_on()
-        if self._seen_at is not None and abs(self._clock() - self._looked_at) < self._settings.interval.seconds:
+        """The next step, if there is one now; True when something was done. Raises TransientError, OSError: call again.
+
+        What is damaged stops expiry, with the reason in status, and nothing else.
+        """
+        now = self._clock()
+        if self._seen_at is not None and abs(now - self._looked_at) < self._settings.interval.seconds and not self._is_moving:
             return False
-        return self._look()
+        self._is_stuck = False
+        try:
+            return self._go_on() if self._leaving else self._look()
+        except CatalogDamagedError:
+            raise
+        except (IntegrityError, TerminalError) as error:
+            self._looked_at, self._is_stuck = now, True
+            self._seen_at = time.monotonic() if self._seen_at is None else self._seen_at
+            self.reason = f"nothing expires: {error}"
+            log.error("nothing expires", error=str(error))
+            return False
+
+    @property
+    def _is_moving(self) -> bool:
+        return bool(self._leaving) and not self._is_stuck
 
     # 1. and 2.
 
@@ -150,10 +178,12 @@ class Expirer:
         """The chunks that may go, the longest due first, and the number of events in all chunks."""
         kept = 0
         due: list[Due] = []
+        active = {hold.id for hold in self._holds.load() if hold.is_active}
         for handle in self._catalog.marks():
             for row in self._catalog.chunks(handle):
                 kept += row.count
-                period_s = policy.seconds(handle, row.retention_class)
+                hold_id, own_class = split_class(row.retention_class)
+                period_s = None if hold_id in active else policy.seconds(handle, own_class)
                 at = expires_at(row, period_s)
                 if period_s is None or at is None or at > now:
                     continue
@@ -188,7 +218,10 @@ class Expirer:
             tenant = self._tenants.by_handle(row.handle)
             if tenant is None or sum(len(one.ranges) for one in leaving) > _RANGES_MAX:
                 break
-            indexes = self._reader.open_chunk(row, ["index"])["index"].to_pylist()
+            table = self._reader.open_chunk(row, ["index", "line"])
+            held = held_places(self._holds.load(), row.handle, table["line"].to_pylist(), self._compile)
+            indexes = [index for place, index in enumerate(table["index"].to_pylist()) if place not in held]
+            own_class = split_class(row.retention_class)[1]
             head = self._heads.state.heads.get(f"{row.handle}/account")
             leaving.append(
                 Leaving(
@@ -196,8 +229,8 @@ class Expirer:
                     stem=row.name.removesuffix(".parquet"),
                     handle=row.handle,
                     tenant=tenant.name,
-                    retention_class=row.retention_class,
-                    period=found[1].period(row.handle, row.retention_class) or "",
+                    retention_class=own_class,
+                    period=found[1].period(row.handle, own_class) or "",
                     policy=found[0],
                     at=time_text(now),
                     since=head.size if head is not None else 0,
@@ -244,8 +277,23 @@ class Expirer:
 
     def _release(self, one: Leaving) -> None:
         """The row goes first: a search that opens the chunk in between is told to take a new view."""
-        self._catalog.forget_chunks([bytes.fromhex(one.chunk_id)])
+        row = self._catalog.chunk(bytes.fromhex(one.chunk_id))
+        if row is not None:
+            self._writer.settle(self._catalog)
+            with self._holds.lock():
+                self._writer.keep(self._catalog, row, self._kept(one, row))
         self._store.delete(f"{one.stem}.parquet")
+
+    def _kept(self, one: Leaving, row: ChunkRow) -> dict[str, pa.Table]:
+        """What stays of a chunk, by class: what holds match now, and what the certificate leaves out, in index order."""
+        table = self._reader.open_chunk(row)
+        held = held_places(self._holds.load(), row.handle, table["line"].to_pylist(), self._compile)
+        gone = {index for first, count in one.ranges for index in range(first, first + count)}
+        places: dict[str, list[int]] = {}
+        for place, index in enumerate(table["index"].to_pylist()):
+            if place in held or index not in gone:
+                places.setdefault(hold_class(held.get(place, NOBODY), one.retention_class), []).append(place)
+        return {name: table.take(pa.array(found)) for name, found in places.items()}
 
     # 7.
 
@@ -269,12 +317,13 @@ class Expirer:
 
     def _is_over(self, policy: Policy, name: tuple[str, str, str], now: float) -> bool:
         handle, retention_class, month = name
-        period_s = policy.seconds(handle, retention_class)
-        return (
-            period_s is not None
-            and _end_of(month) + period_s <= now
-            and not self._catalog.has_chunks(handle, retention_class, month)
-        )
+        hold_id, own_class = split_class(retention_class)
+        if self._catalog.has_chunks(handle, retention_class, month):
+            return False
+        if hold_id:
+            return not any(hold.id == hold_id and hold.is_active for hold in self._holds.load())
+        period_s = policy.seconds(handle, own_class)
+        return period_s is not None and _end_of(month) + period_s <= now
 
     def publish(self, due: list[Due], kept: int) -> None:
         """The status page."""

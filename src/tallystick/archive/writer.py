@@ -20,7 +20,7 @@ still has every event of the round, so deleting its objects loses nothing and no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,19 @@ class ChunkWriter:
         catalog.replace_chunks(row, filters, replaced, at)
         self._intend([])
         return row
+
+    def keep(self, catalog: CatalogWriter, row: ChunkRow, kept: Mapping[str, pa.Table]) -> list[ChunkRow]:
+        """One round: chunks of the rows in ``kept``, by the class that they get, take the place of one that expires."""
+        day = parse_name(row.name).day
+        names = {
+            name: ChunkName(row.handle, name, day, table["index"][0].as_py(), table["index"][-1].as_py(), new_chunk_id())
+            for name, table in kept.items()
+        }
+        self._intend([name.stem for name in names.values()])
+        chunks = [self._put(names[name], [table], (), MERGE_LEVEL) for name, table in kept.items()]
+        catalog.swap_chunk(row.chunk_id, chunks)
+        self._intend([])
+        return [made for made, _filters in chunks]
 
     def _put(
         self, name: ChunkName, tables: Iterable[pa.Table], replaces: Sequence[bytes], level: int

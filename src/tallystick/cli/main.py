@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, drift, evidence, manage, mappings, retention, status, talk, test, up
+from tallystick.cli import check, doctor, drift, evidence, hold, manage, mappings, retention, status, talk, test, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -61,6 +61,7 @@ evidence.register(app)
 status.register(app)
 manage.register(app)
 retention.register(app)
+hold.register(app)
 mappings.register(app)
 
 

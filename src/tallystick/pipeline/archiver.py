@@ -17,6 +17,7 @@ from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.again import keep_trying
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.signals import stop_event
+from tallystick.query.evaluate import compile_query
 from tallystick.sources import producer_follower
 from tallystick.sources.producer_follower import ProducerFollower
 from tallystick.telemetry import log, publish_status
@@ -39,7 +40,9 @@ def _archive(installation: Installation, stop: threading.Event) -> None:
     watcher.start()
     try:
         needed_by = [*NEEDED_BY, producer_follower.ROLE]
-        Archiver(installation.config, installation.keys, needed_by=needed_by, record=_recorder(installation)).run(stop)
+        record = _recorder(installation)
+        archiver = Archiver(installation.config, installation.keys, needed_by=needed_by, record=record, compile_query=compile_query)
+        archiver.run(stop)
     finally:
         is_over.set()
         watcher.join()

@@ -45,6 +45,11 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/quarantine/{record_id}/replay"): {"operate"},
     ("GET", "/v1/retention"): {"read", "operate"},
     ("POST", "/v1/retention/resume"): {"operate"},
+    ("GET", "/v1/holds"): {"read", "operate"},
+    ("POST", "/v1/holds"): {"operate"},
+    ("GET", "/v1/holds/{hold_id}"): {"read"},
+    ("POST", "/v1/holds/{hold_id}/review"): {"operate"},
+    ("POST", "/v1/holds/{hold_id}/lift"): {"approve"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},
@@ -53,6 +58,9 @@ NEEDS: dict[tuple[str, str], set[str]] = {
 BODIES: dict[str, Any] = {
     "/v1/keys": {"owner": "x", "permissions": ["nosuch"]},
     "/v1/tenants": {"name": "acme"},
+    "/v1/holds": {"tenants": ["acme"], "reason": "a case", "owner": "ana", "review": "2030-01-01"},
+    "/v1/holds/{hold_id}/review": {"note": "goes on", "review": "2030-01-01"},
+    "/v1/holds/{hold_id}/lift": {"reason": "case closed"},
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
 }
@@ -69,6 +77,7 @@ def concrete(path: str) -> str:
         "{letter_id}": "disk:7",
         "{record_id}": "7",
         "{handle}": "nosuch",
+        "{hold_id}": "nosuch",
     }
     if "/tile/" in path:
         values["{name}"] = "0/000.p/1"

@@ -19,6 +19,7 @@ from tallystick.evidence.verify import Evidence, Report, verify_data
 from tallystick.journal.cursor import Cursor
 from tallystick.journal.entries import AccountEntry, Append
 from tallystick.journal.reader import JournalReader
+from tallystick.query.evaluate import compile_query
 from unit.archive.bench import Bench
 
 PERIOD_S = 40.0
@@ -54,7 +55,7 @@ class ExpiryBench(Bench):
         self.told += entries
 
     def expiring(self) -> Archiver:
-        archiver = Archiver(self.config, self.keys, clock=lambda: self.now, record=self.record)
+        archiver = Archiver(self.config, self.keys, clock=lambda: self.now, record=self.record, compile_query=compile_query)
         archiver.start()
         return archiver
 
