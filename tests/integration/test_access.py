@@ -175,7 +175,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _fill(target: Target, tenant: str) -> dict[str, str]:
-    """One event, quarantined record, dead letter and key of a tenant."""
+    """One event, quarantined record, dead letter, key and hold of a tenant."""
     http = target.server.http
     secret = http.post("/v1/keys", json={"owner": tenant, "permissions": ["ingest"], "tenants": [tenant]}).json()
     sent = event(tenant=tenant, metadata={"secret": f"of {tenant}"})
@@ -185,8 +185,10 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
     letters = wait_for(lambda: http.get("/v1/dead-letters", params={"tenant": tenant}).json()["dead_letters"], "a dead letter")
     records = wait_for(lambda: http.get("/v1/quarantine", params={"tenant": tenant}).json()["records"], "a quarantined record")
     handle = next(row["handle"] for row in http.get("/v1/tenants").json()["tenants"] if row["name"] == tenant)
+    hold = http.post("/v1/holds", json={**BODIES["placeHold"], "tenants": [tenant]}).json()
     return {
         "event_id": sent["id"],
+        "hold_id": hold["id"],
         "record_id": str(records[0]["id"]),
         "letter_id": letters[0]["id"],
         "key_id": secret["id"],
@@ -199,6 +201,7 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
 
 MISSING = {
     "event_id": "missing",
+    "hold_id": "missing",
     "record_id": "999999999",
     "letter_id": "hook:999999",
     "key_id": "missing00000",
