@@ -30,7 +30,7 @@ from tallystick.query.request import SearchRequest
 
 HoldId = Annotated[str, PathParameter(description="The hold's id.", max_length=64)]
 Words = Annotated[str, Meta(min_length=3, max_length=2_048)]
-Day = Annotated[str, Meta(pattern=r"\A\d{4}-\d{2}-\d{2}\Z", description="A day, as in 2027-01-31.")]
+Day = Annotated[str, Meta(pattern=r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}\Z", description="A day, as in 2027-01-31.")]
 
 
 class HoldRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -174,6 +174,12 @@ async def lift_hold(
 def visible_holds(deps: ApiDeps, caller: Caller) -> list[Hold]:
     """Holds of which the caller sees every tenant. Blocking."""
     return [hold for hold in Holds(deps.data_dir).load() if all(map(caller.sees, hold.tenants.values()))]
+
+
+def overdue_reasons(deps: ApiDeps, caller: Caller) -> list[str]:
+    """What status says of holds that nobody looked at in time. Blocking."""
+    overdue = (hold for hold in map(_view, visible_holds(deps, caller)) if hold.is_overdue)
+    return [f"hold {hold.id}: its review was due on {hold.review}" for hold in overdue]
 
 
 async def _put_on_record(deps: ApiDeps, caller: Caller, hold: Hold, what: str, request_id: str, details: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ async def test_a_hold_from_placing_to_lifting(rig: Rig) -> None:
     async with rig.client() as client:
         made = (await client.post("/v1/holds", json=BODY)).json()
         assert (made["tenants"], made["is_active"], made["is_overdue"], made["placed_by"]) == (["acme"], True, True, "root")
+        assert f"hold {made['id']}: its review was due on 2020-01-31" in (await client.get("/v1/status")).json()["reasons"]
         report = (await client.get(f"/v1/holds/{made['id']}")).json()
         assert report["events"] == {"acme": 2}
         body = {"note": "still needed", "review": "2999-01-31"}
