@@ -39,6 +39,8 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (DIGITS_MAX + 1))
 _SAMPLE_STEP = 16
 _SAMPLED_NUMBER = re.compile(rb"[0-9]{%d}" % ((DIGITS_MAX + 1) // _SAMPLE_STEP))
+_ALL_DIGITS_ALIKE = bytes(ord("0") if byte in b"0123456789" else ord(" ") for byte in range(256))
+_LONG_RUN = b"0" * (DIGITS_MAX + 1)
 _ODD_NUMBER = re.compile(rb"[eE][+-]?[0-9]{3}|[0-9]{32}")
 """Without it, and with no run of more than 64 digits, no number can be out of range or have more than 64 digits."""
 _ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.")
@@ -119,7 +121,7 @@ def has_nul(text: bytes) -> bool:
 def has_long_run(text: bytes) -> bool:
     """Whether `LONG_NUMBER` is somewhere in ``text``, be it in a string. So long a run of digits leaves its trace in every sixteenth
     byte, which is where to look first: it takes a tenth of the time."""
-    return _SAMPLED_NUMBER.search(text[::_SAMPLE_STEP]) is not None and LONG_NUMBER.search(text) is not None
+    return _SAMPLED_NUMBER.search(text[::_SAMPLE_STEP]) is not None and _LONG_RUN in text.translate(_ALL_DIGITS_ALIKE)
 
 
 def openings(text: bytes) -> int:
