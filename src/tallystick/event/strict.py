@@ -120,7 +120,7 @@ def has_nul(text: bytes) -> bool:
 
 def has_long_run(text: bytes) -> bool:
     """Whether `LONG_NUMBER` is somewhere in ``text``, be it in a string. So long a run of digits leaves its trace in every sixteenth
-    byte, which is where to look first: it takes a tenth of the time."""
+    byte, which is where to look first; only where there is one are all bytes looked at."""
     return _SAMPLED_NUMBER.search(text[::_SAMPLE_STEP]) is not None and _LONG_RUN in text.translate(_ALL_DIGITS_ALIKE)
 
 
