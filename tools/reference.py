@@ -29,6 +29,7 @@ _BEGIN, _END = "<!-- generated: python -m tools.reference -->", "<!-- end of the
 
 def settings_classes() -> dict[str, type[msgspec.Struct]]:
     """Heading → settings class, in the order of the page; plug-ins after the fixed sections."""
+    from tallystick.alerts.rule import Rule, RuleTest
     from tallystick.config import (
         BatchSettings,
         CaseSettings,
@@ -86,6 +87,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     ):
         found[f'[transforms.NAME] with type = "enrich", one of {setting} = [{{…}}]'] = settings
     found["[[tests]]"] = CaseSettings
+    found["[[rules]] of a rule file"] = Rule
+    found["[[tests]] of a rule file"] = RuleTest
     found["[destinations.NAME], every type"] = DestinationSettings
     found["[destinations.NAME], every type over HTTP"] = HttpSettings
     found["[destinations.NAME] batch = {…}"] = BatchSettings

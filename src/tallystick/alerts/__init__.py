@@ -1,1 +1,1 @@
-"""Rules over the stream of events. Not in this version: the floor is kept so that nothing above it has to move."""
+"""Rules over the stream of events: `rule` (what a file says), `engine` with one file per kind (what fires), `follower` (exactly once)."""

@@ -2,7 +2,8 @@
 
     {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
      "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…},
-     "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]}}
+     "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]},
+     "alerts": {"lag", "seq", "reason", "rules": {rule: {"raised", "groups", "forgotten", "suppressed"}}}}
 
 ``ready`` is the intake's alone: whether it would accept. Everything that is wrong anywhere stands in ``reasons`` in words. A page
 that its process has not renewed for a while is itself a reason: silence is never taken for health.
@@ -61,6 +62,7 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
         "sources": intake["sources"] if caller.is_server_wide else {},
         "completeness": await deps.reads.run(lambda: completeness(deps, caller)),
         "config": config if caller.is_server_wide else {},
+        "alerts": await deps.reads.run(lambda: read_status(deps.data_dir, "alerts")) or {} if caller.is_server_wide else {},
     }
 
 
@@ -95,7 +97,7 @@ def source_reasons(sources: dict[str, dict[str, Any]]) -> list[str]:
 def follower_reasons(deps: ApiDeps) -> list[str]:
     """What the follower processes complain of, and which of them have gone quiet."""
     reasons = []
-    for role in FOLLOWERS:
+    for role in (*FOLLOWERS, *(("alerts",) if deps.config.alerts.is_on else ())):
         page = read_status(deps.data_dir, role)
         if page is None:
             reasons.append(f"{role}: has not reported since the start")

@@ -1,5 +1,6 @@
 """Configuration: every setting declared once (`settings`), values with units (`units`), one reader (`load`)."""
 
+from tallystick.config.alerts import AlertSettings
 from tallystick.config.load import load_config
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
 from tallystick.config.retention import ClassSettings, RetentionSettings
@@ -25,6 +26,7 @@ from tallystick.config.settings import (
 from tallystick.config.units import Duration, Size
 
 __all__ = [
+    "AlertSettings",
     "ArchiveSettings",
     "BatchSettings",
     "CaseSettings",

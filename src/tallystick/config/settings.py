@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
+from tallystick.config.alerts import AlertSettings
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
 from tallystick.config.retention import RetentionSettings
@@ -324,6 +325,7 @@ class Config(Settings, frozen=True):
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
+    alerts: AlertSettings = field(default_factory=AlertSettings)
     tenants: dict[str, TenantSettings] = field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)

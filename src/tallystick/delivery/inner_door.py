@@ -15,7 +15,7 @@ import httpx
 import msgspec
 
 from tallystick.delivery.history import SettledCut
-from tallystick.errors import NotAcceptingError, PushbackError, TerminalError
+from tallystick.errors import ConflictError, NotAcceptingError, PushbackError, TerminalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,13 @@ class InnerDoor:
 
     async def post(self, entries: list[Entry]) -> None:
         body = {"entries": [{"tenant": e.tenant, "id": e.id, "entry": e.entry} for e in entries]}
+        await self._call("/account", body, "an account entry")
+
+    async def post_events(self, tenant: str, events: list[dict[str, Any]]) -> None:
+        """Append events of our own. Raises PushbackError, ConflictError when an id is there with other content, else TerminalError."""
+        await self._call("/events", {"tenant": tenant, "events": events}, "an event")
+
+    async def _call(self, path: str, body: dict[str, Any], what: str) -> None:
         try:
             # Through an open descriptor of run/: a data directory may lie deeper than the 108 bytes of sun_path.
             directory = os.open(self._run_dir, os.O_RDONLY | os.O_DIRECTORY)
@@ -50,15 +57,17 @@ class InnerDoor:
                 transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{directory}/intake.sock")
                 async with httpx.AsyncClient(transport=transport, base_url="http://intake", timeout=self._timeout_s) as client:
                     headers = {"content-type": "application/json"}
-                    response = await client.post("/account", content=msgspec.json.encode(body), headers=headers)
+                    response = await client.post(path, content=msgspec.json.encode(body), headers=headers)
             finally:
                 os.close(directory)
         except (httpx.HTTPError, OSError) as error:
             raise NotAcceptingError(f"the intake process does not answer: {error}") from error
         if response.status_code in (429, 503) or response.status_code >= 500:
             raise PushbackError(f"the intake answered {response.status_code}")
+        if response.status_code == 409:
+            raise ConflictError(f"the intake refused {what}: {response.text[:500]}")
         if response.status_code >= 300:
-            raise TerminalError(f"the intake refused an account entry: {response.status_code} {response.text[:500]}")
+            raise TerminalError(f"the intake refused {what}: {response.status_code} {response.text[:500]}")
 
 
 def delivery_entry(destination: str, cut: SettledCut) -> Entry:

@@ -1,13 +1,16 @@
-"""The archiver's process: chunks, catalog, quarantine, merging, and retiring journal segments; beside them, in a thread of its own,
-what watches producers' numbers, which like the archiver is in no hurry."""
+"""The archiver's process: chunks, catalog, quarantine, merging, and retiring journal segments; beside them, each in a thread of its own,
+what watches producers' numbers and what judges alert rules, when there are any."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from tallystick.alerts import follower as alert_follower
+from tallystick.alerts.follower import AlertFollower
+from tallystick.alerts.library import load_rules
 from tallystick.archive.archiver import NEEDED_BY, Archiver
 from tallystick.archive.expiry import Record
 from tallystick.delivery.inner_door import Entry, InnerDoor
@@ -36,16 +39,24 @@ def _archive(installation: Installation, stop: threading.Event) -> None:
     lock = RoleLock(installation.data_dir, "archiver")
     lock.acquire()
     is_over = threading.Event()
-    watcher = threading.Thread(target=_watch_producers, args=(installation, is_over), name="producers")
-    watcher.start()
+    watching: dict[str, Watch] = {producer_follower.ROLE: _watch_producers}
+    if installation.config.alerts.is_on:
+        watching[alert_follower.ROLE] = _judge_rules
+    threads = [
+        threading.Thread(target=_keep_watching, args=(installation, role, watch, is_over), name=role)
+        for role, watch in watching.items()
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        needed_by = [*NEEDED_BY, producer_follower.ROLE]
+        needed_by = [*NEEDED_BY, *watching]
         record = _recorder(installation)
         archiver = Archiver(installation.config, installation.keys, needed_by=needed_by, record=record, compile_query=compile_query)
         archiver.run(stop)
     finally:
         is_over.set()
-        watcher.join()
+        for thread in threads:
+            thread.join()
         lock.release()
 
 
@@ -60,16 +71,29 @@ def _recorder(installation: Installation) -> Record:
     return record
 
 
-def _watch_producers(installation: Installation, stop: threading.Event) -> None:
+Watch = Callable[[Installation, JournalReader, threading.Event], None]
+
+
+def _watch_producers(installation: Installation, journal: JournalReader, stop: threading.Event) -> None:
+    data_dir = installation.data_dir
+    ProducerFollower(data_dir, installation.config.completeness, journal, InnerDoor(data_dir)).run(stop)
+
+
+def _judge_rules(installation: Installation, journal: JournalReader, stop: threading.Event) -> None:
+    config, data_dir = installation.config, installation.data_dir
+    AlertFollower(data_dir, load_rules(config), config.alerts.groups, journal, InnerDoor(data_dir)).run(stop)
+
+
+def _keep_watching(installation: Installation, role: str, watch: Watch, stop: threading.Event) -> None:
     """Begins anew from what is durable after any failure that has a name; one that has none shows as silence in status."""
     while not stop.is_set():
         config = installation.config
         journal = JournalReader(installation.data_dir, installation.keys, patience_s=config.journal.read_patience.seconds)
         try:
-            ProducerFollower(installation.data_dir, config.completeness, journal, InnerDoor(installation.data_dir)).run(stop)
+            watch(installation, journal, stop)
         except (OSError, TallystickError) as error:
-            log.error("producers are watched again after a pause", error=str(error), seconds=_PAUSE_S)
-            publish_status(installation.data_dir, producer_follower.ROLE, {"reason": str(error)})
+            log.error("a follower begins again after a pause", role=role, error=str(error), seconds=_PAUSE_S)
+            publish_status(installation.data_dir, role, {"reason": str(error)})
             stop.wait(_PAUSE_S)
         finally:
             journal.close()

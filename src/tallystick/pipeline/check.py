@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from tallystick.alerts.library import load_rules
 from tallystick.config import Config
 from tallystick.destinations import build_destinations, read_settings
 from tallystick.errors import TallystickError
@@ -23,6 +24,7 @@ def check_config(config: Config) -> list[dict[str, Any]]:
     """Every way from a source to a destination, with the places where an event may end. Raises ConfigError."""
     plans = build_plans(config, compile_query)
     ClassRules(config)
+    load_rules(config)
     wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 

@@ -131,6 +131,18 @@ def _field(path: Path, holds: Predicate) -> Check:
     return check_path
 
 
+def values_at(path: Path) -> Callable[[dict[str, Any]], list[Any]]:
+    """A reader of every value at a path that `fields.resolve_path` gave, through lists; a member with a default has one always."""
+    steps, default = _steps(path), DEFAULTS.get(path)
+
+    def read(event: dict[str, Any]) -> list[Any]:
+        found: list[Any] = []
+        _collect(event, steps, 0, found)
+        return found if found or default is None else [default]
+
+    return read
+
+
 Steps: TypeAlias = list[list[tuple[str, int]]]
 
 
