@@ -118,3 +118,15 @@ def fields_of(rule: Rule) -> dict[str, tuple[str, ...]]:
 def unresolved(rule: Rule, events: list[dict[str, Any]]) -> list[str]:
     """The fields of a rule that no event of these has: nothing is wrong with one event, and with all of them the rule is deaf."""
     return [name for name, path in fields_of(rule).items() if not any(values_at(path)(event) for event in events)]
+
+
+def warnings_of(file: RuleFile) -> Iterator[tuple[str, str, str]]:
+    """``file:line``, rule and words for each rule that no test fires or that may be deaf. Raises ConfigError as the tests do."""
+    for rule in file.rules:
+        tests = [(test, at) for test, at in zip(file.tests, file.test_places, strict=True) if test.rule == rule.name]
+        if not any(test.fires for test, _ in tests):
+            yield file.places[rule.name], rule.name, "no test fires it"
+            continue
+        events = [event for test, at in tests for _, event in events_of(test, at)]
+        if deaf := unresolved(rule, events):
+            yield file.places[rule.name], rule.name, f"no event of its tests has {', '.join(deaf)}"

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, drift, evidence, hold, manage, mappings, retention, status, talk, test, up
+from tallystick.cli import check, doctor, drift, evidence, hold, manage, mappings, retention, rules, status, talk, test, up
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -63,6 +63,7 @@ manage.register(app)
 retention.register(app)
 hold.register(app)
 mappings.register(app)
+rules.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:
