@@ -37,6 +37,17 @@ def test_hard_events_are_valid(version: str) -> None:
         assert faults(encode(line, version)) == [], name
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("action", ["http.get", "http.patch", "http.propfind", "page.user"])
+def test_methods_are_those_of_the_schema(version: str, action: str) -> None:
+    """A method that the version knows is one; any other word is in the action alone."""
+    ends = {"context": {"ip": "192.0.2.7"}, "targets": [{"type": "url", "id": "/x"}, {"type": "host", "id": "web-1"}]}
+    line = json.dumps(json.loads(hard_lines()[0]) | {"action": action, "category": "network"} | ends).encode()
+    assert faults(encode(line, version)) == []
+    method = json.loads(encode(line, version)).get("http_request", {}).get("http_method")
+    assert method == {"http.get": "GET", "http.patch": "PATCH" if version == "1.8" else None}.get(action)
+
+
 @settings(max_examples=150, deadline=None)
 @given(LINES, st.sampled_from(VERSIONS))
 def test_any_event_is_valid(line: bytes, version: str) -> None:

@@ -287,7 +287,9 @@ class _Draft:
 
     def _place_url(self) -> None:
         request = self._attributes.setdefault("http_request", {})
-        request["http_method"] = self._event.action.rpartition(".")[2].upper()
+        method = self._event.action.rpartition(".")[2]
+        if method.lower() in self._class.activities:  # this version's methods; any other stays in the action alone
+            request["http_method"] = method.upper()
         if url := self._take("url"):
             request["url"] = {"url_string": url.id}
 
