@@ -197,8 +197,8 @@ def _is_possible(chosen: Chosen, facts: Facts, schema: Schema) -> bool:
 def _has_ends(chosen: Chosen, facts: Facts, schema: Schema) -> bool:
     source = bool(facts.event.context and facts.event.context.ip)
     target = first_of(facts.targets, "host") is not None
-    if chosen.uid == HTTP and first_of(facts.targets, "url") is None:
-        return False
+    if chosen.uid == HTTP and (schema.is_first or first_of(facts.targets, "url") is None):
+        return False  # 1.1 wants the response too, which no event states
     if schema.is_first:  # 1.1 wants both ends
         return source and target
     return source or target if chosen.uid == NETWORK else True
