@@ -34,9 +34,18 @@ def verify(
         str | None,
         typer.Option("--url", help="Instead of a directory, verify the logs that this server serves (with TALLYSTICK_KEY)."),
     ] = None,
+    delivered: Annotated[
+        Path | None,
+        typer.Option(
+            "--delivered", help="Instead of a directory of ours, verify a copy of what an object_store destination holds."
+        ),
+    ] = None,
     public_key: Annotated[
         str | None,
-        typer.Option("--public-key", help="Public key of the root log (a vkey, or a file with one), obtained elsewhere."),
+        typer.Option(
+            "--public-key",
+            help="Public key of the root log, with --delivered of the event log (a vkey, or a file with one), obtained elsewhere.",
+        ),
     ] = None,
     heads: Annotated[
         Path | None, typer.Option("--heads", help="A signed root head seen earlier; default with --data the remembered one.")
@@ -47,6 +56,7 @@ def verify(
 
     A data directory is verified offline; it may be a copy, or in use by a running server. With --url everything that the server
     serves as a log is read and recomputed, over HTTP; the key needs the permissions verify and, for entries, read.
+    With --delivered a directory with delivered objects and their proofs is checked offline.
 
     Exit code 0: all holds. 4: something does not. 5: consistent, but signer or freshness could not be proven.
 
@@ -55,23 +65,46 @@ def verify(
       tallystick verify --data data
       tallystick verify --data copy --public-key root.vkey --heads last-head.txt
       tallystick verify --url https://audit.example.com --public-key root.vkey --heads last-head.txt
+      tallystick verify --delivered lake-copy --public-key log.vkey
     """
     from tallystick.pipeline.served import read_public_key
 
     public_key = read_public_key(public_key) if public_key is not None else None
-    if url is None:
-        report = _verify_directory(data, keys, config, public_key, heads)
-    else:
-        sources = {name: context.get_parameter_source(name) for name in ("data", "keys", "config")}
-        given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-        if given:
-            raise ConfigError(f"--url and --{given[0]} exclude each other", hint="Verify a server or a directory")
+    if delivered is not None:
+        _check_alone(context, "delivered", "data", "keys", "config", "url", "heads")
+        report = _verify_delivered(delivered, public_key)
+    elif url is not None:
+        _check_alone(context, "url", "data", "keys", "config")
         report = _verify_url(url, public_key, heads)
+    else:
+        report = _verify_directory(data, keys, config, public_key, heads)
     if wants_json(json):
         _print_json(report)
     else:
         _print_text(report)
     raise typer.Exit(report.status)
+
+
+def _check_alone(context: typer.Context, option: str, *others: str) -> None:
+    """Raises ConfigError when the command line gives one of ``others`` beside ``option``."""
+    sources = {name: context.get_parameter_source(name) for name in others}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise ConfigError(
+            f"--{option} and --{given[0]} exclude each other", hint="Verify a server, a directory or a delivered copy"
+        )
+
+
+def _verify_delivered(place: Path, public_key: str | None) -> Report:
+    from tallystick.evidence.verify.delivered import verify_delivered
+
+    if not place.is_dir():
+        raise ConfigError(
+            "there is no such directory", place=str(place), hint="Copy the bucket's objects and their .proof into one"
+        )
+    with _progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()) as progress:
+        task = progress.add_task("verify", total=None)
+        return verify_delivered(place, public_key, lambda name: progress.update(task, description=name))
 
 
 def _verify_directory(data: Path, keys: Path | None, config: Path | None, public_key: str | None, heads: Path | None) -> Report:
