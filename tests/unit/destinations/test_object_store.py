@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from support.delivery import make_cut, make_line
 from tallystick.destinations.object_store import ObjectStoreDestination, ObjectStoreSettings, compact_indexes
 from tallystick.errors import ConfigError
+from tallystick.evidence.checkpoint import Checkpoint, sign_checkpoint
 from tallystick.evidence.merkle import leaf_hash, tree_root
+from tallystick.evidence.note import vkey
+from tallystick.evidence.verify.delivered import verify_delivered
 from tallystick.plugin import AnswerKind
 
 
@@ -101,3 +106,24 @@ def test_indexes_are_written_as_runs() -> None:
     """Gaps that a filter leaves cost one pair each."""
     assert compact_indexes([3, 4, 5, 9, 11, 12]) == [[3, 3], [9, 1], [11, 2]]
     assert compact_indexes(range(5, 8)) == [[5, 3]]
+
+
+async def test_a_copy_of_what_was_delivered_verifies_offline(tmp_path: Path) -> None:
+    """`verify --delivered` takes the objects and proofs as they lie there; the copy with one bit changed fails, by its name."""
+    destination = make(tmp_path)
+    key = Ed25519PrivateKey.generate()
+    places = []
+    for first in (0, 2):
+        lines = LINES[first : first + 2]
+        cut = make_cut(destination, lines, first=first)
+        head = Checkpoint(cut.origin, first + 2, tree_root([leaf_hash(line) for line in LINES[: first + 2]]))
+        answer = await destination.send(replace(cut, checkpoint=sign_checkpoint(head, key)))
+        places.append(answer.where)
+    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), lambda _: None)
+    assert (report.status, report.events) == (0, 4), report
+    damaged = tmp_path / places[1]
+    body = bytearray(damaged.read_bytes())
+    body[-1] ^= 1
+    damaged.write_bytes(body)
+    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), lambda _: None)
+    assert (report.status, [problem.place for problem in report.problems]) == (4, [places[1]])
