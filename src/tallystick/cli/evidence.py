@@ -48,7 +48,11 @@ def verify(
         ),
     ] = None,
     heads: Annotated[
-        Path | None, typer.Option("--heads", help="A signed root head seen earlier; default with --data the remembered one.")
+        Path | None,
+        typer.Option(
+            "--heads",
+            help="A signed root head seen earlier, with --delivered one of the event log; default with --data the remembered one.",
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -65,14 +69,14 @@ def verify(
       tallystick verify --data data
       tallystick verify --data copy --public-key root.vkey --heads last-head.txt
       tallystick verify --url https://audit.example.com --public-key root.vkey --heads last-head.txt
-      tallystick verify --delivered lake-copy --public-key log.vkey
+      tallystick verify --delivered lake-copy --public-key log.vkey --heads log-head.txt
     """
     from tallystick.pipeline.served import read_public_key
 
     public_key = read_public_key(public_key) if public_key is not None else None
     if delivered is not None:
-        _check_alone(context, "delivered", "data", "keys", "config", "url", "heads")
-        report = _verify_delivered(delivered, public_key)
+        _check_alone(context, "delivered", "data", "keys", "config", "url")
+        report = _verify_delivered(delivered, public_key, heads)
     elif url is not None:
         _check_alone(context, "url", "data", "keys", "config")
         report = _verify_url(url, public_key, heads)
@@ -95,16 +99,18 @@ def _check_alone(context: typer.Context, option: str, *others: str) -> None:
         )
 
 
-def _verify_delivered(place: Path, public_key: str | None) -> Report:
+def _verify_delivered(place: Path, public_key: str | None, heads: Path | None) -> Report:
     from tallystick.evidence.verify.delivered import verify_delivered
+    from tallystick.pipeline.served import read_head
 
     if not place.is_dir():
         raise ConfigError(
             "there is no such directory", place=str(place), hint="Copy the bucket's objects and their .proof into one"
         )
+    remembered = read_head(heads) if heads else None
     with _progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()) as progress:
         task = progress.add_task("verify", total=None)
-        return verify_delivered(place, public_key, lambda name: progress.update(task, description=name))
+        return verify_delivered(place, public_key, remembered, lambda name: progress.update(task, description=name))
 
 
 def _verify_directory(data: Path, keys: Path | None, config: Path | None, public_key: str | None, heads: Path | None) -> Report:

@@ -119,11 +119,11 @@ async def test_a_copy_of_what_was_delivered_verifies_offline(tmp_path: Path) -> 
         head = Checkpoint(cut.origin, first + 2, tree_root([leaf_hash(line) for line in LINES[: first + 2]]))
         answer = await destination.send(replace(cut, checkpoint=sign_checkpoint(head, key)))
         places.append(answer.where)
-    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), lambda _: None)
+    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), sign_checkpoint(head, key), lambda _: None)
     assert (report.status, report.events) == (0, 4), report
     damaged = tmp_path / places[1]
     body = bytearray(damaged.read_bytes())
     body[-1] ^= 1
     damaged.write_bytes(body)
-    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), lambda _: None)
+    report = verify_delivered(tmp_path, vkey(cut.origin, key.public_key()), sign_checkpoint(head, key), lambda _: None)
     assert (report.status, [problem.place for problem in report.problems]) == (4, [places[1]])

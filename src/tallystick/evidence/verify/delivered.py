@@ -60,8 +60,11 @@ class _Log:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def verify_delivered(place: Path, public_key: str | None, progress: Callable[[str], None]) -> Report:
-    """Verify the directory ``place``. ``public_key``: the vkey of an event log, obtained elsewhere. Raises OSError."""
+def verify_delivered(place: Path, public_key: str | None, remembered: str | None, progress: Callable[[str], None]) -> Report:
+    """Verify the directory ``place``. ``public_key``: the vkey of an event log, ``remembered`` a signed head of it, both kept elsewhere.
+
+    Raises OSError.
+    """
     report = Report()
     proofs = _pair_files(report, place)
     logs: dict[str, _Log] = {}
@@ -71,7 +74,8 @@ def verify_delivered(place: Path, public_key: str | None, progress: Callable[[st
     report.events = sum(len(hashes) // HASH_BYTES for log in logs.values() for _, hashes, _ in log.runs)
     report.done("lines", f"{report.events:,} events in {len(proofs):,} objects")
     for origin, log in sorted(logs.items()):
-        _check_log(report, origin, log, public_key)
+        have = _check_log(report, origin, log, public_key)
+        _check_fresh(report, origin, have, public_key, remembered)
     report.done("logs", f"{len(logs):,} logs")
     return report
 
@@ -158,8 +162,11 @@ def _lines(suffix: str, file: BinaryIO) -> Iterator[bytes]:
         yield line[:-1]
 
 
-def _check_log(report: Report, origin: str, log: _Log, public_key: str | None) -> None:
-    """The leaves from 0 on must give the root of the newest checkpoint that they reach; signatures are checked where the key is known."""
+def _check_log(report: Report, origin: str, log: _Log, public_key: str | None) -> bytes:
+    """The leaves from 0 on must give the root of the newest checkpoint that they reach; signatures are checked where the key is known.
+
+    Returns the joined leaf hashes from 0 on.
+    """
     heads = _heads(report, origin, log, public_key)
     hashes = _join(report, origin, log)
     have = len(hashes) // HASH_BYTES
@@ -167,7 +174,7 @@ def _check_log(report: Report, origin: str, log: _Log, public_key: str | None) -
     end = max((first + len(part) // HASH_BYTES for first, part, _ in log.runs), default=0)
     if reached is None:
         report.not_proven.append(f"inclusion: {origin}: the copy does not hold all events from 0 to a checkpoint's size")
-        return
+        return hashes
     if joined_root(hashes[: reached.size * HASH_BYTES]) != reached.root:
         report.fail(f"the lines do not give the root of the checkpoint of size {reached.size:,}", f"{origin} 0-{reached.size - 1}")
     elif end > reached.size:
@@ -176,6 +183,34 @@ def _check_log(report: Report, origin: str, log: _Log, public_key: str | None) -
         )
     if report.tier == "nothing":
         report.tier = "signer"
+    return hashes
+
+
+def _check_fresh(report: Report, origin: str, hashes: bytes, public_key: str | None, remembered: str | None) -> None:
+    """All that the remembered head counts must be in the copy; without such a head, a cut tail would go unseen."""
+    head = read_checkpoint(remembered) if remembered is not None else None
+    key = parse_vkey(public_key) if public_key else None
+    if head is None or head.origin != origin or key is None or key.name != origin:
+        report.not_proven.append(
+            f"freshness: {origin}: without a signed head of it and its key, a tail that was cut away is not missed"
+        )
+        return
+    try:
+        open_checkpoint(remembered or "", [key])
+    except CheckpointError as error:
+        report.fail(f"the remembered head does not hold: {error.message}", origin)
+        return
+    have = len(hashes) // HASH_BYTES
+    if head.size > have and report.problems:  # what is missing here follows from what was found there
+        report.not_proven.append(
+            f"freshness: {origin}: the copy holds {have:,} sound events from 0 on, the remembered head counts {head.size:,}"
+        )
+    elif head.size > have:
+        report.fail(f"the remembered head counts {head.size:,} events; the copy holds {have:,} from 0 on", origin)
+    elif joined_root(hashes[: head.size * HASH_BYTES]) != head.root:
+        report.fail(f"the lines do not give the root of the remembered head of size {head.size:,}", origin)
+    else:
+        report.tier = "remembered head"
 
 
 def _heads(report: Report, origin: str, log: _Log, public_key: str | None) -> list[Checkpoint]:
