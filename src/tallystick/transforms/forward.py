@@ -3,23 +3,19 @@
 Members that the envelope has a place for move there when they fit (`_KNOWN`); the rest stays, in its order, in ``metadata`` beside
 the ``tag``. A record without any of them, as container logs are, is not taken apart at all.
 
-Bytes become base64. What else JSON has no form for is made into what has one, with the flag ``forward_converted``: ext types
-into an object, NaN and infinities into their names, keys that are no texts into texts. NUL and what is not UTF-8 become U+FFFD, with the flag
-``text_replaced``. A map with one key twice keeps the second, as every reader of msgpack does.
+What JSON has no form for is made into what has one by `transforms.forward_values`. A map with one key twice keeps the second, as every reader
+of msgpack does.
 """
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import math
 import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -33,12 +29,10 @@ from tallystick.event.model import ActorType
 from tallystick.plugin import Carrier
 from tallystick.protocols import forward
 from tallystick.protocols.forward import EntrySlice, ForwardInvalidError
-from tallystick.transforms.map_record import DEPTH_MAX
+from tallystick.transforms.forward_values import TEXT_REPLACED, TooDeepError, clean_record, plain_texts, strict_texts
 from tallystick.transforms.map_result import MapOptions, MapResult, Problem
 
 MAPPING = "forward"
-CONVERTED = "forward_converted"
-TEXT_REPLACED = "text_replaced"
 INVALID = "forward_invalid"
 DEPTH_EXCEEDED = "depth_exceeded"
 
@@ -62,14 +56,12 @@ _BYTES.encoding = re2.Options.Encoding.LATIN1
 _ODD_FLOAT = re2.compile(rb"\xca[\x7f\xff][\x80-\xff]|\xcb[\x7f\xff][\xf0-\xff]", _BYTES)
 """A float that is no number, if these bytes are a float: then each record is looked at by itself."""
 
-_TEXT = {str}
 _NO_FLAGS: tuple[str, ...] = ()
 _Moment = tuple[str | None, tuple[str, ...], dict[str, Any] | None]
 """Canonical time (None: none is named), flags, and the metadata that Fluent Bit puts beside a time."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
-_decode_raws = msgspec.json.Decoder(list[Raw]).decode
 _decode_kept = msgspec.json.Decoder(tuple[str, str | None, dict[str, Any]]).decode
 
 
@@ -99,11 +91,11 @@ class ForwardMapping:
         """The events of some entries of one message. ``id_prefix``: their ids are that and the entry's place in the message."""
         result, batch = MapResult(), Batch(peer)
         entries = None if _ODD_FLOAT.search(part.data) else forward.decode_entries(part)
-        texts = None if entries is None else _strict_texts([record for _, record in entries])
+        texts = None if entries is None else strict_texts([record for _, record in entries])
         if entries is None or texts is None:
             for position, entry in enumerate(forward.split_entries(part)):
                 self._add_alone(batch, entry, position, result)
-            texts = _texts(batch.records)
+            texts = plain_texts(batch.records)
         else:
             batch.moments = [moment for moment, _ in entries]
             batch.records = [record for _, record in entries]
@@ -118,13 +110,13 @@ class ForwardMapping:
         """The events of messages of one record each, without option."""
         result, batch = MapResult(), Batch(peer)
         found = None if _ODD_FLOAT.search(b"".join(messages)) else forward.decode_messages(messages)
-        texts = None if found is None else _strict_texts([record for _, _, record in found])
+        texts = None if found is None else strict_texts([record for _, _, record in found])
         if found is None or texts is None:
             for position, message in enumerate(messages):
                 tag, entry = forward.without_tag(message)
                 if self._add_alone(batch, entry, position, result):
                     batch.tags.append(tag)
-            texts = _texts(batch.records)
+            texts = plain_texts(batch.records)
         else:
             batch.tags = [tag for tag, _, _ in found]
             batch.moments = [moment for _, moment, _ in found]
@@ -141,25 +133,25 @@ class ForwardMapping:
         for position, text in enumerate(records):
             try:
                 tag, moment, members = _decode_kept(text)
-                record, flags = _clean_record(members)
-            except (msgspec.MsgspecError, RecursionError, _TooDeepError):
+                record, flags = clean_record(members)
+            except (msgspec.MsgspecError, RecursionError, TooDeepError):
                 message = "not the JSON form of a record: an array of tag, time and record"
                 result.problems.append(Problem(INVALID, message, text, position))
                 continue
             batch = Batch(carriers[position].peer if carriers else "", [tag], [moment], [record], positions=[position])
             batch.flags = {0: flags} if flags else {}
-            self._make(batch, _texts(batch.records), result)
+            self._make(batch, plain_texts(batch.records), result)
         return result
 
     def _add_alone(self, batch: Batch, entry: bytes, position: int, result: MapResult) -> bool:
         """Decode one entry by itself; what cannot be one becomes a problem."""
         try:
             (moment, members), was_replaced = forward.decode_entry(entry)
-            record, flags = _clean_record(members)
+            record, flags = clean_record(members)
         except ForwardInvalidError as error:
             result.problems.append(Problem(INVALID, str(error), entry, position))
             return False
-        except _TooDeepError:
+        except TooDeepError:
             result.problems.append(Problem(DEPTH_EXCEEDED, "the record is nested too deep", entry, position))
             return False
         if was_replaced:
@@ -175,7 +167,7 @@ class ForwardMapping:
         """Events, contents and positions of a batch; ``texts`` are its records as JSON."""
         moments = self._event_times(batch.moments) or list(map(self._moment, batch.moments))
         made = [_event_of(record, batch.peer) for record in batch.records]
-        rests = iter(_texts([record for record, (_, is_touched) in zip(batch.records, made, strict=True) if is_touched]))
+        rests = iter(plain_texts([record for record, (_, is_touched) in zip(batch.records, made, strict=True) if is_touched]))
         heads = {tag: _head(tag) for tag in set(batch.tags)}
         for (event, is_touched), tag, (occurred_at, _, beside), record, text in zip(
             made, batch.tags, moments, batch.records, texts, strict=True
@@ -222,7 +214,7 @@ class ForwardMapping:
         """The canonical time, flags, and the metadata that Fluent Bit puts beside a time."""
         beside = None
         if type(moment) is list and len(moment) == 2 and isinstance(moment[1], dict):
-            moment, beside = moment[0], _clean_record(moment[1])[0] or None
+            moment, beside = moment[0], clean_record(moment[1])[0] or None
         if type(moment) is Ext and moment.code == 0 and len(data := bytes(moment.data)) == _EVENT_TIME.size:
             second, nanos = _EVENT_TIME.unpack(data)
             if nanos < 10**9:
@@ -338,88 +330,3 @@ def _free_name(name: str, record: dict[str, Any]) -> bytes:
     while name in record:
         name += "_"
     return name.encode()
-
-
-def _strict_texts(records: list[dict[str, Any]]) -> list[bytes] | None:
-    """Each record as strict JSON; None when one has something in it that needs `_clean_record`."""
-    if not _are_plain([value for record in records for value in record.values() if type(value) is dict or type(value) is list]):
-        return None
-    try:
-        joined = _encode(records)
-    except (TypeError, ValueError, OverflowError, RecursionError):  # msgspec's own errors are ValueErrors
-        return None
-    return None if b"\\u0000" in joined else list(map(bytes, _decode_raws(joined)))
-
-
-def _are_plain(values: list[Any]) -> bool:
-    """Whether all keys inside maps and lists are texts, and so distinct in JSON, and the levels not too many. Level by level for all."""
-    depth = 2
-    while values:
-        maps = [value for value in values if type(value) is dict]
-        if depth >= DEPTH_MAX or not set(map(type, chain.from_iterable(maps))) <= _TEXT:
-            return False
-        members = chain(
-            chain.from_iterable(map(dict.values, maps)), chain.from_iterable(value for value in values if type(value) is list)
-        )
-        values = [member for member in members if type(member) is dict or type(member) is list]
-        depth += 1
-    return True
-
-
-def _texts(records: list[dict[str, Any]]) -> list[bytes]:
-    """The same for records that `_clean_record` has made."""
-    return list(map(bytes, _decode_raws(_encode(records))))
-
-
-class _TooDeepError(ValueError):
-    """More levels than an event may have."""
-
-
-def _clean_record(record: dict[Any, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A record of plain JSON, and what had to be done. Raises _TooDeepError."""
-    flags: list[str] = []
-    cleaned: dict[str, Any] = _clean(record, 1, flags)
-    return cleaned, flags
-
-
-def _clean(value: Any, depth: int, flags: list[str]) -> Any:
-    kind = type(value)
-    if kind is str:
-        return _clean_text(value, flags)
-    if kind in (int, bool) or value is None:
-        return value
-    if kind is float:
-        return value if math.isfinite(value) else _converted(str(value), flags)
-    if depth >= DEPTH_MAX and kind in (dict, list):
-        raise _TooDeepError
-    if kind is dict:
-        cleaned: dict[str, Any] = {}
-        for key, member in value.items():
-            name = _clean_text(key, flags) if type(key) is str else _converted(_key_text(key), flags)
-            while name in cleaned:
-                name = _converted("_" + name, flags)
-            cleaned[name] = _clean(member, depth + 1, flags)
-        return cleaned
-    if kind in (list, tuple):
-        return [_clean(member, depth + 1, flags) for member in value]
-    if kind is Ext:
-        return _converted({"ext": value.code, "data": base64.b64encode(value.data).decode()}, flags)
-    if kind in (bytes, bytearray, memoryview):
-        return base64.b64encode(value).decode()
-    return _converted(str(value), flags)  # msgpack's own timestamps
-
-
-def _key_text(key: Any) -> str:
-    return base64.b64encode(key).decode() if isinstance(key, bytes) else "null" if key is None else str(key)
-
-
-def _clean_text(text: str, flags: list[str]) -> str:
-    if "\0" in text:
-        flags.append(TEXT_REPLACED)
-        return text.replace("\0", "\ufffd")
-    return text
-
-
-def _converted(value: Any, flags: list[str]) -> Any:
-    flags.append(CONVERTED)
-    return value
