@@ -15,7 +15,7 @@ import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from tallystick.config.settings import DestinationSettings, IngestLimits
 from tallystick.errors import EventInvalidError
@@ -160,6 +160,23 @@ class Destination(Protocol):
         """Talk to the other side without leaving an event there; DELIVERED means it would accept one."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class ReadsBack(Protocol):
+    """A destination whose content can be read again, so that it can be reconciled with the log."""
+
+    async def read_back(self, place: str, bytes_max: int) -> bytes | None:
+        """What lies at ``place`` now, cut off behind ``bytes_max``; None when nothing is there. Raises DestinationUnavailableError."""
+
+    async def proof_at(self, place: str, bytes_max: int) -> bytes | None:
+        """The proof that goes with what lies at ``place``, in the same way."""
+
+    async def list_places(self, tenant: str, after: str, limit: int) -> list[str]:
+        """The next places with content of a tenant, in order, behind ``after``; no proofs. Raises DestinationUnavailableError."""
+
+    def first_index_of(self, place: str) -> int | None:
+        """The index that a place of ours begins with; None: no such name is ever given here."""
 
 
 @dataclass(frozen=True, slots=True)

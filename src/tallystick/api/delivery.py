@@ -35,6 +35,14 @@ class ReplayRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     last_index: Annotated[int, Meta(ge=0, le=2**53)]
 
 
+class ReconcileRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of one step of a comparison. ``after`` is ``next`` of the step before."""
+
+    tenant: Annotated[str, Meta(max_length=63)] | None = None
+    after: Annotated[str, Meta(max_length=2_048)] | None = None
+    repair: bool = False
+
+
 class DiscardRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Why a dead letter is given up; goes on record."""
 
@@ -132,6 +140,38 @@ async def replay(
 ) -> Done:
     """The next statement says so; where the destination is exactly-once nothing comes twice."""
     return await replay_range(deps, caller, name, data, request_id_of(request))
+
+
+@post(
+    "/v1/destinations/{name:str}/reconcile",
+    operation_id="reconcileDestination",
+    tags=["delivery"],
+    summary="Read a destination back and compare it with the log, step by step",
+    status_code=200,
+)
+async def reconcile(
+    request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, name: Name, data: JSONBody[ReconcileRequest]
+) -> Done:
+    """Names what is missing, changed or foreign there. ``repair`` sends what is missing again, the same bytes under the same name."""
+    require(caller, "operate")
+    if data.tenant is None:
+        require_server_wide(caller, "operate")
+    else:
+        require_sight(caller, data.tenant)
+        if deps.tenants.get(data.tenant) is None:
+            raise no_such("tenant")
+    _require_destination(deps, name)
+    if data.after is None:  # one record for a walk, not one for each of its steps
+        await deps.auditor.record(
+            caller,
+            "destination.reconcile",
+            tenants=[data.tenant] if data.tenant else [],
+            target=("destination", name),
+            request_id=request_id_of(request),
+            details={"repair": data.repair},
+        )
+    call = {"destination": name, "tenant": data.tenant, "after": data.after, "repair": data.repair}
+    return Done(name=name, done="reconcile", result=await deps.reads.run(lambda: deps.control("reconcile", **call)))
 
 
 async def steer(deps: ApiDeps, caller: Caller, name: str, verb: Verb, request_id: str) -> Done:
@@ -304,6 +344,7 @@ HANDLERS = [
     resume,
     probe,
     replay,
+    reconcile,
     list_dead_letters,
     get_dead_letter,
     replay_dead_letter,

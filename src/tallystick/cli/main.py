@@ -13,7 +13,22 @@ from typing import Annotated, NoReturn
 import typer
 
 from tallystick import __version__
-from tallystick.cli import check, doctor, drift, evidence, hold, manage, mappings, retention, rules, status, talk, test, up
+from tallystick.cli import (
+    check,
+    doctor,
+    drift,
+    evidence,
+    hold,
+    manage,
+    mappings,
+    reconcile,
+    retention,
+    rules,
+    status,
+    talk,
+    test,
+    up,
+)
 from tallystick.cli.output import fail
 from tallystick.errors import ConfigError, IntegrityError, StartError, TallystickError
 
@@ -60,6 +75,7 @@ drift.register(app)
 evidence.register(app)
 status.register(app)
 manage.register(app)
+reconcile.register(app)
 retention.register(app)
 hold.register(app)
 mappings.register(app)

@@ -23,7 +23,7 @@ from tallystick.delivery.cut import (
     select_lines,
 )
 from tallystick.delivery.events import Reader
-from tallystick.delivery.history import pack_kept
+from tallystick.delivery.history import SettledCut, pack_kept
 from tallystick.delivery.state import Replay
 from tallystick.evidence.origin import event_origin
 from tallystick.plugin import Cut, Destination
@@ -95,6 +95,16 @@ class CutBuilder:
             return None
         cut = build_cut(self._context(record.handle, record.tenant, record.checkpoint), selection, self._destination.encoder)
         return cut if cut.sha256 == record.sha256 else None
+
+    def rebuild_settled(self, cut: SettledCut) -> Cut | None:
+        """The bytes of a cut that was settled, under today's checkpoint; None when they would not be the same. Raises TransientError."""
+        dead = {letter.index for letter in cut.dead}
+        sent = [index for index in range(cut.first, cut.last + 1) if cut.is_kept(index) and index not in dead]
+        selection = pick_lines(self._select(cut.handle, cut.first, cut.last, ""), sent)
+        if not selection.indexes:
+            return None
+        made = build_cut(self._context(cut.handle, cut.tenant, self._note(cut.handle)), selection, self._destination.encoder)
+        return made if made.sha256 == cut.sha256 else None
 
     def _plan(self, number: int, handle: str, tenant: str, selection: Selection, *, is_replay: bool = False) -> Planned:
         context = self._context(handle, tenant, self._note(handle))

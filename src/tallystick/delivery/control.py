@@ -2,6 +2,7 @@
 
     {"op":"pause"|"resume"|"probe", "destination":…}
     {"op":"replay", "destination":…, "tenant":…, "first_index":…, "last_index":…}    or    {"op":"replay", "letters":[ids]}
+    {"op":"reconcile", "destination":…, "tenant"?:…, "after"?:…, "repair"?:true}
     {"op":"discard", "letters":[ids], "reason":…, "by":…}
     {"op":"explain", "handle":…, "index":…, "destination"?:…}
     {"op":"status"}

@@ -65,6 +65,11 @@ class SettledCut(msgspec.Struct, frozen=True, kw_only=True):
     dead: tuple[Dead, ...]
     outcome: str = "delivered"
 
+    @property
+    def key(self) -> CutKey:
+        """Where the row stands among all."""
+        return self.handle, self.is_replay, self.first, self.id
+
     def is_kept(self, index: int) -> bool:
         """Whether the destination's filter let the event through."""
         if not self.kept:
@@ -72,6 +77,9 @@ class SettledCut(msgspec.Struct, frozen=True, kw_only=True):
         position = index - self.first
         return bool(self.kept[position >> 3] >> (position & 7) & 1)
 
+
+CutKey = tuple[str, bool, int, int]
+"""Handle, whether it is a replay, first index, number: the order of the rows."""
 
 _COLUMNS = ", ".join(field for field in SettledCut.__struct_fields__)
 
@@ -136,6 +144,19 @@ class History:
             (handle, index),
         )
         return [cut for cut in map(_decode, rows) if cut.last >= index]
+
+    def page(self, after: CutKey | None, limit: int, handle: str | None = None) -> list[SettledCut]:
+        """The next cuts in the order of their keys, of all tenants or one; for walks over all of it."""
+        rows = self._read(
+            f"select {_COLUMNS} from cuts where (handle, is_replay, first, id) > (?, ?, ?, ?) and (? is null or handle = ?) "  # noqa: S608
+            "order by handle, is_replay, first, id limit ?",
+            (*(after or ("", 0, -1, -1)), handle, handle, limit),
+        )
+        return [_decode(row) for row in rows]
+
+    def has_place(self, handle: str, first: int, place: str) -> bool:
+        """Whether a cut from that index on went to ``place``."""
+        return bool(self._read("select 1 from cuts where handle = ? and first = ? and place = ? limit 1", (handle, first, place)))
 
     def unreceipted(self, limit: int) -> list[SettledCut]:
         """The oldest cuts whose delivery receipt was not handed over yet."""

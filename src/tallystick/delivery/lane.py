@@ -82,7 +82,7 @@ class Lane:
         self.history = history
         self.letters = letters
         self.sender = Sender(name, destination, settings)
-        self._builder = builder
+        self.builder = builder
         self._sealed = sealed
         self._settings = settings
         self._state_file = state_file
@@ -133,6 +133,10 @@ class Lane:
         """The lowest index of a tenant that is not settled."""
         firsts = [p.record.first for p in self._open.planned() if p.record.handle == handle and not p.record.only]
         return min([self._next_of(handle), *firsts])
+
+    def is_under_way(self, place: str) -> bool:
+        """Whether a cut that is not settled yet goes to ``place``, or lies there already."""
+        return any(planned.record.place == place for planned in self._open.planned())
 
     async def _loop(self) -> None:
         failures = 0
@@ -190,7 +194,7 @@ class Lane:
         for replay in self.state.replays:
             if not self._has_room(planned, size):
                 break
-            planned.append(self._builder.plan_replay(next(self._numbers), replay))
+            planned.append(self.builder.plan_replay(next(self._numbers), replay))
         tenants = self._sealed.tenants()
         if len(self._turn) != len(tenants):
             self._turn += sorted(tenants.keys() - set(self._turn))
@@ -217,14 +221,14 @@ class Lane:
         if count <= self.destination.window:
             return True
         size = open_bytes + sum(len(new.cut.body) for new in planned if new.cut is not None)
-        return count < OPEN_CUTS_MAX and size < self._builder.limits.max_bytes // 2
+        return count < OPEN_CUTS_MAX and size < self.builder.limits.max_bytes // 2
 
     def _plan_next(self, handle: str, tenant: str, first: int, sealed: int) -> Planned | None:
         """None while this tenant's events cannot be read: others go on, and it is tried again after a while."""
         if time.monotonic() < self._unreadable_until.get(handle, 0.0):
             return None
         try:
-            planned = self._builder.plan(next(self._numbers), handle, tenant, first, sealed)
+            planned = self.builder.plan(next(self._numbers), handle, tenant, first, sealed)
         except (OSError, TallystickError) as error:
             self._note_trouble(error)
             self._unreadable_until[handle] = time.monotonic() + self._settings.retry_min.seconds
@@ -249,12 +253,12 @@ class Lane:
             return False
         clock = time.monotonic()
         since = self._waiting_since.setdefault(handle, clock if self._first_seen is None else self._first_seen)
-        return is_due(pending, pending * EVENT_BYTES_GUESS, clock - since, self._builder.limits)
+        return is_due(pending, pending * EVENT_BYTES_GUESS, clock - since, self.builder.limits)
 
     def _next_due_s(self) -> float:
         """Seconds until something is due that is not due yet; what is due already waits for a slot, and that is news."""
         clock = time.monotonic()
-        due = [since + self._builder.limits.max_age_s - clock for since in self._waiting_since.values()]
+        due = [since + self.builder.limits.max_age_s - clock for since in self._waiting_since.values()]
         due += [max(until - clock, RETRY_FLOOR_S) for until in self._unreadable_until.values()]
         return min((wait for wait in due if wait > 0.0), default=UNTIL_NEWS_S)
 
@@ -354,24 +358,24 @@ class Lane:
         self._open.remove(planned)
 
     async def _rebuild(self, planned: Planned) -> Cut | None:
-        return await self.in_thread(self._builder.rebuild, planned.record)
+        return await self.in_thread(self.builder.rebuild, planned.record)
 
     def _plan_again(self, planned: Planned) -> Planned:
         record = planned.record
         if record.only:
-            return self._builder.plan_replay(next(self._numbers), replay_of(record))
-        return self._builder.plan_range(next(self._numbers), record.handle, record.tenant, record.first, record.last)
+            return self.builder.plan_replay(next(self._numbers), replay_of(record))
+        return self.builder.plan_range(next(self._numbers), record.handle, record.tenant, record.first, record.last)
 
     def _plan_halves(self, planned: Planned) -> list[Planned]:
         record, cut = planned.record, planned.cut
         if cut is None:
             raise TransientError("a cut to be split has no bytes")
         if record.only:
-            halves = [self._builder.plan_replay(next(self._numbers), part) for part in split_replay(replay_of(record))]
+            halves = [self.builder.plan_replay(next(self._numbers), part) for part in split_replay(replay_of(record))]
         else:
             first, middle, next_first, last = halve(cut)
             halves = [
-                self._builder.plan_range(next(self._numbers), record.handle, record.tenant, low, high)
+                self.builder.plan_range(next(self._numbers), record.handle, record.tenant, low, high)
                 for low, high in ((first, middle), (next_first, last))
             ]
         for half in halves:

@@ -1,4 +1,4 @@
-"""What an operator may ask of the dispatcher: pause, resume, probe, replay, discard, explain.
+"""What an operator may ask of the dispatcher: pause, resume, probe, replay, reconcile, discard, explain.
 
 Every change is durable when its answer is given. Replays are idempotent: a letter that is settled, or waiting in a replay
 already, is passed over.
@@ -12,6 +12,7 @@ from typing import Any
 from tallystick.delivery.dead_letters import DeadLetters, FiledLetter, parse_letter_id
 from tallystick.delivery.history import SettledCut, now
 from tallystick.delivery.lane import Lane
+from tallystick.delivery.reconcile import reconcile_page
 from tallystick.delivery.settlement import VOIDED
 from tallystick.delivery.state import LaneState, Replay
 from tallystick.errors import NotFoundError, TerminalError
@@ -38,6 +39,7 @@ class Operations:
             "resume": self.resume,
             "probe": self.probe,
             "replay": self.replay,
+            "reconcile": self.reconcile,
             "discard": self.discard,
             "explain": self.explain,
             "status": self.status,
@@ -84,6 +86,15 @@ class Operations:
         if tenant is None or first_index is None or last_index is None or not 0 <= first_index <= last_index:
             raise TerminalError("a replay of a range names tenant, first_index and last_index")
         return {"events": await self._replay_range(self._lane(destination), tenant, first_index, last_index)}
+
+    async def reconcile(
+        self, destination: str, tenant: str | None = None, after: str | None = None, repair: bool = False
+    ) -> dict[str, Any]:
+        """One page of a comparison of what the destination holds with what was sent, and with ``repair`` what is missing sent again."""
+        handle = None if tenant is None else self._handle_of(tenant)
+        if tenant is not None and handle is None:
+            raise NotFoundError(f"there is no tenant {tenant!r}")
+        return await reconcile_page(self._lane(destination), handle, after, is_repairing=repair)
 
     async def discard(self, letters: list[str], reason: str, by: str) -> dict[str, Any]:
         """Give dead letters up for good, with a reason that is kept."""

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,13 +44,14 @@ from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import EncodingSettings
 from tallystick.destinations.encodings.registry import Shape
 from tallystick.durable import make_dir, publish_new, sync_dir
-from tallystick.errors import ConfigError
+from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.evidence.entry import event_hashes
 from tallystick.evidence.merkle import joined_root
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 from tallystick.telemetry import log
 
 _PARKING = (PermissionDeniedError, UnauthenticatedError, NotFoundError, PermissionError, FileNotFoundError, NotADirectoryError)
+_NAME = re.compile(r"0{2}(\d{18})-0{2}\d{18}-[0-9a-f]{16}\.\S+")
 _SCHEMES = ("s3://", "gs://", "az://")
 
 
@@ -138,6 +140,38 @@ class ObjectStoreDestination:
         async for block in result.stream(min_chunk_size=1 << 20):
             digest.update(block)
         return digest.hexdigest() == sha256
+
+    async def read_back(self, place: str, bytes_max: int) -> bytes | None:
+        try:
+            result = await obstore.get_async(self._store, place)
+            data = bytearray()
+            async for block in result.stream(min_chunk_size=1 << 20):
+                data += block
+                if len(data) > bytes_max:
+                    break
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except (BaseError, OSError) as error:
+            raise DestinationUnavailableError(_answer_error(error).reason) from error
+        return bytes(data[:bytes_max])
+
+    async def proof_at(self, place: str, bytes_max: int) -> bytes | None:
+        return await self.read_back(f"{place}.proof", bytes_max)
+
+    async def list_places(self, tenant: str, after: str, limit: int) -> list[str]:
+        found: list[str] = []
+        try:
+            async for part in obstore.list(self._store, f"{tenant}/", offset=after or None, chunk_size=1_000):
+                found += [path for item in part if not _is_beside(path := str(item["path"]))]
+                if len(found) >= limit and not self._directory:
+                    break
+        except (BaseError, OSError) as error:
+            raise DestinationUnavailableError(_answer_error(error).reason) from error
+        return sorted(place for place in found if place > after)[:limit]  # a directory is listed in no order
+
+    def first_index_of(self, place: str) -> int | None:
+        match = _NAME.fullmatch(place.rpartition("/")[2])
+        return int(match[1]) if match else None
 
     async def probe(self) -> Answer:
         try:
@@ -228,6 +262,11 @@ def compact_indexes(indexes: Any) -> list[list[int]]:
         else:
             runs.append([index, 1])
     return runs
+
+
+def _is_beside(path: str) -> bool:
+    """Proofs; and in a directory, what is not under its name yet (`durable.publish_new`)."""
+    return path.endswith(".proof") or path.rpartition("/")[2].startswith(".")
 
 
 def _answer_error(error: BaseError | OSError) -> Answer:

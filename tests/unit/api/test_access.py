@@ -34,6 +34,7 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/destinations/{name}/resume"): {"operate"},
     ("POST", "/v1/destinations/{name}/probe"): {"operate"},
     ("POST", "/v1/destinations/{name}/replay"): {"operate"},
+    ("POST", "/v1/destinations/{name}/reconcile"): {"operate"},
     ("GET", "/v1/dead-letters"): {"read", "operate"},
     ("GET", "/v1/dead-letters/{letter_id}"): {"read"},
     ("POST", "/v1/dead-letters/{letter_id}/replay"): {"operate"},
@@ -62,6 +63,7 @@ BODIES: dict[str, Any] = {
     "/v1/holds/{hold_id}/review": {"note": "goes on", "review": "2030-01-01"},
     "/v1/holds/{hold_id}/lift": {"reason": "case closed"},
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
+    "/v1/destinations/{name}/reconcile": {"tenant": "acme"},
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
 }
 

@@ -6,6 +6,7 @@ import resource
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallystick.delivery.history import History, SettledCut
@@ -37,6 +38,22 @@ def test_rows_are_found_and_receipted(data_dir: Path) -> None:
     assert again.next_id() == 2
     assert again.rebuild()["h" * 16].next == 20
     again.close()
+
+
+def test_all_rows_are_walked_page_by_page(data_dir: Path) -> None:
+    """In the order of their keys, each once, for all tenants or one; a place is known by tenant and first index."""
+    history = History(data_dir, "disk")
+    rows = [msgspec.structs.replace(cut(number), handle=handle, place=f"p{number}") for handle in ("a", "b") for number in range(5)]
+    history.add([*rows, msgspec.structs.replace(cut(9), handle="a", first=0, is_replay=True)])
+    for handle, count in ((None, 11), ("a", 6), ("c", 0)):
+        walked: list[SettledCut] = []
+        while page := history.page(walked[-1].key if walked else None, 4, handle):
+            walked += page
+        assert len(walked) == count
+        assert [row.key for row in walked] == sorted({row.key for row in walked})
+    assert history.has_place("a", 10, "p1")
+    assert not history.has_place("b", 20, "p1")
+    history.close()
 
 
 def test_damage_is_set_aside(data_dir: Path) -> None:
