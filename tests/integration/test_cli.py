@@ -162,8 +162,13 @@ def test_tail(server: Server, target: Target) -> None:
         target.accept(b"\n".join(event_text(action="tail.me", reason=str(number)) for number in range(3)))
         got = [json.loads(process.stdout.readline()) for _ in range(3)]
         assert [row["reason"] for row in got] == ["0", "1", "2"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+
+        def is_ended() -> bool:
+            process.send_signal(signal.SIGINT)  # again, as a person would: Python drops one that falls into a finaliser
+            return process.poll() is not None
+
+        wait_for(is_ended, "the tail to end", 30, 1)
+        assert process.returncode == 130
         assert "Traceback" not in process.stderr.read()
     fails(server, 1, "column", "tail", "action:(")
 

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from support.sim_disk import SimDisk, any_thread
@@ -250,5 +251,8 @@ def check_goes_red(model: type[CrashModel], *, examples: int = 60, steps: int = 
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    with pytest.raises(ModelError):
+    with pytest.raises((ModelError, FlakyFailure)) as red:
         run_state_machine_as_test(seed(SEED)(made), settings=options)
+    # A component with a thread of its own may not show the same fault twice; that it was found once is what is asked.
+    if isinstance(red.value, FlakyFailure):
+        assert red.value.subgroup(ModelError) is not None
