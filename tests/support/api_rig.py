@@ -39,6 +39,7 @@ from tallystick.journal.reader import JournalReader
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
 from tallystick.privacy.keys import KeyStore
+from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 from tallystick.telemetry import publish_status
 
@@ -139,7 +140,7 @@ class Rig:
     sealer: Sealer
     admin: str
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    answers: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=lambda: {"reconcile": {"next": None}})
 
     @classmethod
     def open(cls, directory: Path, configuration: str = CONFIGURATION, **options: Any) -> Rig:
@@ -183,6 +184,7 @@ class Rig:
             tail=TailHub(JournalTail(JournalReader(config.data_dir, keys), rig_tenants)),
             dead_letters=DeadLetters(config.data_dir, keys),
             quarantine=Quarantine(config.data_dir, keys),
+            walks=SignedTexts(keys.derive("walk")),
         )
         app = options.pop("create", create_app)(deps)
         rig = cls(config, keys, journal, deps, app, door, sealer, admin)

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from tallystick.config import Duration
 from tallystick.config.base import Settings
+from tallystick.config.load import decode_unit
 from tallystick.errors import ConfigError, QueryError
 from tallystick.query.evaluate import compile_query
 from tallystick.query.fields import resolve_path
@@ -169,7 +170,7 @@ def _tables(raw: dict[str, Any], text: bytes, path: str, name: str, kind: Any) -
     found, places = [], []
     for table, line in zip(tables, lines, strict=True):
         try:
-            found.append(msgspec.convert(table, kind, dec_hook=_unit))
+            found.append(msgspec.convert(table, kind, dec_hook=decode_unit))
         except msgspec.ValidationError as error:
             raise _refused(str(error), table, text, path, line) from error
         places.append(f"{path}:{line}")
@@ -196,11 +197,3 @@ def _line_of(text: bytes, key: str, first: int = 1) -> int:
         if re.match(rf"\s*\[*\s*{re.escape(key)}\b", line) and key:
             return number
     return first
-
-
-def _unit(kind: type, value: Any) -> Any:
-    if kind is Duration:
-        if not isinstance(value, str):
-            raise ValueError(f"expected text with a unit, got {value!r}")
-        return Duration(value)
-    raise NotImplementedError(f"no reader for {kind}")

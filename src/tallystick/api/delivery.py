@@ -161,6 +161,7 @@ async def reconcile(
         if deps.tenants.get(data.tenant) is None:
             raise no_such("tenant")
     _require_destination(deps, name)
+    walk = [name, data.tenant, data.repair]
     if data.after is None:  # one record for a walk, not one for each of its steps
         await deps.auditor.record(
             caller,
@@ -170,8 +171,26 @@ async def reconcile(
             request_id=request_id_of(request),
             details={"repair": data.repair},
         )
-    call = {"destination": name, "tenant": data.tenant, "after": data.after, "repair": data.repair}
-    return Done(name=name, done="reconcile", result=await deps.reads.run(lambda: deps.control("reconcile", **call)))
+    after = None if data.after is None else _open_step(deps, data.after, walk)
+    call = {"destination": name, "tenant": data.tenant, "after": after, "repair": data.repair}
+    page = await deps.reads.run(lambda: deps.control("reconcile", **call))
+    if page["next"] is not None:
+        page["next"] = deps.walks.close(msgspec.json.encode([*walk, page["next"]]))
+    return Done(name=name, done="reconcile", result=page)
+
+
+def _open_step(deps: ApiDeps, text: str, walk: list[Any]) -> str:
+    """Where a walk stands. Signed, so that none begins without its record, or goes on over what its caller may not see."""
+    body = deps.walks.open(text)
+    *begun, after = msgspec.json.decode(body) if body is not None else [None]
+    if begun != walk:
+        raise Problem(
+            422,
+            "walk_invalid",
+            "`after` is not from this walk; begin again without it",
+            errors=[{"pointer": "/after", "message": "not from this walk"}],
+        )
+    return str(after)
 
 
 async def steer(deps: ApiDeps, caller: Caller, name: str, verb: Verb, request_id: str) -> Done:

@@ -23,6 +23,7 @@ from tallystick.evidence.heads import Heads
 from tallystick.http.access import AccessKeys
 from tallystick.http.logins import LoginGuard
 from tallystick.journal.tenants import SERVER_TENANT, TenantRegistry
+from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 
 
@@ -35,7 +36,7 @@ class Control(Protocol):
 @dataclass(slots=True)
 class ApiDeps:
     """All parts of one api process. ``vkey`` gives the public key of an origin
-    or key name as text, empty before the sealer made it; ``marks`` the archived size by handle."""
+    or key name as text, empty before the sealer made it; ``marks`` the archived size by handle; ``walks`` signs where a walk stands."""
 
     config: Config
     data_dir: Path
@@ -50,6 +51,7 @@ class ApiDeps:
     tail: TailHub
     dead_letters: DeadLetters
     quarantine: Quarantine
+    walks: SignedTexts
     searches: BoundedPool = field(default_factory=lambda: BoundedPool("search", threads=2, queue=8))
     reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))
     exports: BoundedPool = field(default_factory=lambda: BoundedPool("export", threads=2, queue=16))

@@ -26,6 +26,7 @@ from tallystick.journal.reader import JournalReader
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.process import bind_unix
+from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 
 _GRACE_S = 5
@@ -73,4 +74,5 @@ def build_deps(installation: Installation) -> ApiDeps:
         tail=TailHub(JournalTail(JournalReader(data_dir, keys, patience_s=0), tenants)),
         dead_letters=DeadLetters(data_dir, keys),
         quarantine=Quarantine(data_dir, keys),
+        walks=SignedTexts(keys.derive("walk")),
     )

@@ -136,7 +136,7 @@ def _text_of(path: Path | None) -> bytes:
 
 def _convert(raw: dict[str, Any], kind: type[T], path: Path | None, data: bytes, *, prefix: str) -> T:
     try:
-        return msgspec.convert(raw, kind, dec_hook=_decode_unit)
+        return msgspec.convert(raw, kind, dec_hook=decode_unit)
     except msgspec.ValidationError as error:
         text = str(error)
         match = _PATH.search(text)
@@ -165,13 +165,14 @@ def _named(raw: dict[str, Any], kind: type[T], dotted: str) -> str:
         for part in reversed(parts):
             alone = {part: alone}
         try:
-            msgspec.convert(alone, kind, dec_hook=_decode_unit)
+            msgspec.convert(alone, kind, dec_hook=decode_unit)
         except msgspec.ValidationError:
             return _named(raw, kind, f"{table}.{key}{rest}")
     return table + rest
 
 
-def _decode_unit(kind: type, value: Any) -> Any:
+def decode_unit(kind: type, value: Any) -> Any:
+    """``dec_hook`` of msgspec for settings: durations and sizes are text with a unit."""
     if kind in (Duration, Size):
         if not isinstance(value, str):
             raise ValueError(f"expected text with a unit, got {value!r}")

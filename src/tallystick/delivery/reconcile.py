@@ -96,6 +96,8 @@ class Reconciler:
     async def page(self, after: str | None) -> Page:
         """The next page. Raises TerminalError for a place that no page gave, TransientError when one side cannot be read now."""
         place = _read_place(after)
+        if place.handle and self._handle not in (None, place.handle):
+            raise TerminalError("`after` is from a walk over another tenant", hint="Give `next` of the page before")
         return await (self._page_extras(place) if place.handle else self._page_cuts(place.cut))
 
     async def _page_cuts(self, after: CutKey | None) -> Page:

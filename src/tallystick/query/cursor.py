@@ -40,24 +40,41 @@ def scope_of(request: SearchRequest, handles: list[str]) -> bytes:
     return hashlib.sha256(msgspec.json.encode(parts)).digest()[:16]
 
 
-class CursorBox:
-    """Closes and opens cursors under one key."""
+class SignedTexts:
+    """Texts that only this installation makes, for a client to bring back as they are: base64url( HMAC-SHA256(key, body)[:16] ‖ body )."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def close(self, cursor: PageCursor) -> str:
-        body = msgspec.msgpack.encode(cursor)
+    def close(self, body: bytes) -> str:
         return base64.urlsafe_b64encode(self._tag(body) + body).rstrip(b"=").decode()
 
-    def open(self, text: str, scope: bytes) -> PageCursor:
-        """The cursor in a text. Raises QueryError when it was not made here, or for another search."""
+    def open(self, text: str) -> bytes | None:
+        """The body of a text; None when it was not made here."""
         try:
             blob = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise _refused() from None
+            return None
         tag, body = blob[:_TAG_BYTES], blob[_TAG_BYTES:]
-        if not hmac.compare_digest(tag, self._tag(body)):
+        return body if hmac.compare_digest(tag, self._tag(body)) else None
+
+    def _tag(self, body: bytes) -> bytes:
+        return hmac.digest(self._key, body, hashlib.sha256)[:_TAG_BYTES]
+
+
+class CursorBox:
+    """Closes and opens cursors under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._texts = SignedTexts(key)
+
+    def close(self, cursor: PageCursor) -> str:
+        return self._texts.close(msgspec.msgpack.encode(cursor))
+
+    def open(self, text: str, scope: bytes) -> PageCursor:
+        """The cursor in a text. Raises QueryError when it was not made here, or for another search."""
+        body = self._texts.open(text)
+        if body is None:
             raise _refused()
         try:
             cursor = msgspec.msgpack.decode(body, type=PageCursor)
@@ -70,9 +87,6 @@ class CursorBox:
                 hint="Send it with the tenant, query, time and order of the page it came from",
             )
         return cursor
-
-    def _tag(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, hashlib.sha256)[:_TAG_BYTES]
 
 
 def _refused() -> QueryError:

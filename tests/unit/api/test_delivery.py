@@ -48,6 +48,27 @@ def quarantine(rig: Rig, tenant: str, seq: int, data: bytes) -> None:
     writer.close()
 
 
+async def test_a_walk_goes_on_only_as_it_began(rig: Rig) -> None:
+    """Each walk is on record once; no step is taken from another walk, begun in the middle, or turned into a repair on the way."""
+    rig.answers["reconcile"] = {"findings": [], "next": '[null,"somebody","x"]'}
+    path = "/v1/destinations/disk/reconcile"
+    async with rig.client(rig.key("operate", tenants=["acme"])) as client:
+        first = await client.post(path, json={"tenant": "acme"})
+        token = first.json()["result"]["next"]
+        assert "somebody" not in token
+        assert (await client.post(path, json={"tenant": "acme", "after": token})).status_code == 200
+        for body in (
+            {"tenant": "acme", "after": token, "repair": True},
+            {"tenant": "acme", "after": '[null,"somebody","x"]'},
+            {"tenant": "acme", "after": token[:-2] + "AA"},
+        ):
+            assert (await client.post(path, json=body)).json()["code"] == "walk_invalid"
+        assert (await client.post("/v1/destinations/hook/reconcile", json={"tenant": "acme", "after": token})).status_code == 422
+        assert (await client.post(path, json={})).status_code == 403
+        assert (await client.post(path, json={"tenant": "globex"})).status_code == 404
+    assert [args["after"] for op, args in rig.asked if op == "reconcile"] == [None, '[null,"somebody","x"]']
+
+
 @pytest.mark.parametrize("verb", ["pause", "resume", "probe"])
 async def test_verbs_reach_the_dispatcher_and_are_on_record(rig: Rig, verb: str) -> None:
     """The dispatcher is asked once, and the server's own log says who asked."""
