@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from support.clickhouse import ClickHouse
 from support.go import build_verifier
 from support.kafka_broker import KafkaBroker
 from support.moto import S3Server, run_s3_server
@@ -71,6 +72,16 @@ def postgres() -> Iterator[Postgres]:
         yield cluster.start()
     finally:
         cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouse]:
+    """A ClickHouse server as its own process, one for the whole run."""
+    server = ClickHouse(tmp_path_factory.mktemp("clickhouse"))
+    try:
+        yield server.start()
+    finally:
+        server.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from contract.destinations import Harness
-from support import nats_server
+from support import clickhouse, nats_server
+from support.clickhouse import ClickHouse
 from support.kafka_broker import KafkaBroker
 from support.nats_server import NatsServer
 from support.postgres import PASSWORD, Postgres
 from support.server import free_port
 from tallystick.config import Duration
+from tallystick.destinations.clickhouse import ClickHouseDestination, ClickHouseSettings
 from tallystick.destinations.kafka import KafkaDestination, KafkaDestinationSettings
 from tallystick.destinations.nats import NatsDestination, NatsDestinationSettings
 from tallystick.destinations.postgresql import PostgresqlDestination, PostgresqlSettings
@@ -26,7 +28,7 @@ from tallystick.plugin import Destination
 
 T = TypeVar("T")
 
-SERVERS = {"postgresql": "postgres", "kafka": "kafka_broker", "nats": "nats_server"}
+SERVERS = {"postgresql": "postgres", "clickhouse": "clickhouse", "kafka": "kafka_broker", "nats": "nats_server"}
 """Kind → the fixture that has its server."""
 
 
@@ -72,6 +74,35 @@ class PostgresqlHarness(ServerHarness):
     @contextmanager
     def parked(self) -> Iterator[Callable[[], Destination]]:
         yield lambda: PostgresqlDestination("d", self.settings(password="another"))
+
+
+class ClickHouseHarness(ServerHarness):
+    kind = "clickhouse"
+    named = ("url", "database", "user", "password", "allow_private")
+
+    def __init__(self, server: ClickHouse) -> None:
+        self.server = server
+        self.database = server.new_database()
+
+    def settings(self, **changes: Any) -> ClickHouseSettings:
+        login = {"url": self.server.url, "database": self.database, "user": clickhouse.USER, "password": clickhouse.PASSWORD}
+        return ClickHouseSettings(**(login | {"allow_private": True} | changes))
+
+    def make(self) -> ClickHouseDestination:
+        return ClickHouseDestination("d", self.settings())
+
+    def ids(self) -> list[str]:
+        rows = self.server.run("SELECT id FROM tallystick_events ORDER BY tenant, `index`", self.database)
+        return [row[0] for row in rows]
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        dead = f"http://127.0.0.1:{free_port()}"
+        yield lambda: ClickHouseDestination("d", self.settings(url=dead))
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: ClickHouseDestination("d", self.settings(password="another"))
 
 
 class KafkaHarness(ServerHarness):
@@ -171,7 +202,12 @@ class NatsHarness(ServerHarness):
         yield lambda: NatsDestination("d", self.settings(stream="NONE"))
 
 
-HARNESSES: dict[str, Callable[[Any], ServerHarness]] = {"postgresql": PostgresqlHarness, "kafka": KafkaHarness, "nats": NatsHarness}
+HARNESSES: dict[str, Callable[[Any], ServerHarness]] = {
+    "postgresql": PostgresqlHarness,
+    "clickhouse": ClickHouseHarness,
+    "kafka": KafkaHarness,
+    "nats": NatsHarness,
+}
 
 
 def make_server_harness(kind: str, directory: Path, server: Any) -> ServerHarness:

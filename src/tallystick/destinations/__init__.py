@@ -15,6 +15,7 @@ from tallystick.plugin import Destination
 from tallystick.query.evaluate import compile_query
 
 DESTINATIONS: dict[str, str] = {
+    "clickhouse": "tallystick.destinations.clickhouse:ClickHouseDestination",
     "datadog": "tallystick.destinations.datadog:DatadogDestination",
     "file": "tallystick.destinations.file:FileDestination",
     "forward": "tallystick.destinations.forward:ForwardDestination",

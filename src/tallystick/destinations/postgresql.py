@@ -33,7 +33,8 @@ from psycopg2.extras import execute_values
 
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import make_encoder
-from tallystick.destinations.postgresql_table import RECENT_MAX, TableUnfitError, copy_text, identifier, make_row, prepare_tables
+from tallystick.destinations.postgresql_table import RECENT_MAX, TableUnfitError, identifier, make_row, prepare_tables
+from tallystick.destinations.row import tab_separated
 from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
 from tallystick.sources.postgresql_login import login_of
@@ -208,7 +209,7 @@ class PostgresqlDestination:
         words = sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, self._names())
         cursor.execute("SAVEPOINT before_rows")
         try:
-            cursor.copy_expert(words, io.BytesIO(copy_text(rows)))
+            cursor.copy_expert(words, io.BytesIO(tab_separated(rows)))
         except psycopg2.errors.UniqueViolation:
             cursor.execute("ROLLBACK TO SAVEPOINT before_rows")
             return False

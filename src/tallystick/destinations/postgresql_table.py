@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from psycopg2 import sql
 
+from tallystick.destinations.row import values_of
 from tallystick.errors import TallystickError
 
 COLUMNS: dict[str, str] = {
@@ -99,71 +99,8 @@ def _ensure(cursor: Any, table: str, ddl: sql.Composable, *, create: bool) -> No
     cursor.execute(ddl)
 
 
-class _Named(msgspec.Struct, frozen=True):
-    type: str | None = None
-    id: str | None = None
-
-
-class _Context(msgspec.Struct, frozen=True):
-    ip: str | None = None
-
-
-class _Source(msgspec.Struct, frozen=True):
-    name: str | None = None
-
-
-_NOBODY, _NOWHERE, _NONE = _Named(), _Context(), _Source()
-
-
-class _Line(msgspec.Struct):
-    id: str
-    tenant: str
-    occurred_at: str
-    received_at: str
-    action: str
-    category: str | None = None
-    severity: int | None = None
-    outcome: str | None = None
-    actor: _Named = _NOBODY
-    targets: tuple[_Named, ...] = ()
-    context: _Context = _NOWHERE
-    source: _Source = _NONE
-
-
-_decode = msgspec.json.Decoder(_Line).decode
-
-
 def make_row(index: int, line: bytes, columns: Sequence[str]) -> list[str | None]:
     """One event's values for ``columns``, as the texts that PostgreSQL reads."""
-    event = _decode(line)
-    target = event.targets[0] if event.targets else _NOBODY
-    text = line.decode()
-    values = {
-        "tenant": event.tenant,
-        "index": str(index),
-        "id": event.id,
-        "occurred_at": event.occurred_at,
-        "received_at": event.received_at,
-        "action": event.action,
-        "category": event.category,
-        "severity": None if event.severity is None else str(event.severity),
-        "outcome": event.outcome,
-        "actor_type": event.actor.type,
-        "actor_id": event.actor.id,
-        "target_type": target.type,
-        "target_id": target.id,
-        "ip": event.context.ip,
-        "source": event.source.name,
-        "event": text,
-        "line": text,
-    }
+    values = values_of(index, line)
+    values["event"] = values["line"]
     return [values[name] for name in columns]
-
-
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-def copy_text(rows: Sequence[Sequence[str | None]]) -> bytes:
-    """Rows in COPY's text format. No event has a NUL, so nothing else needs an escape."""
-    lines = ("\t".join("\\N" if value is None else value.translate(_ESCAPES) for value in row) for row in rows)
-    return ("\n".join(lines) + "\n").encode()

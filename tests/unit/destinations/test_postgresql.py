@@ -8,35 +8,14 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support.delivery import make_line
 from tallystick.destinations.postgresql import PostgresqlSettings, answer_error
-from tallystick.destinations.postgresql_table import COLUMNS, TableUnfitError, copy_text, make_row
+from tallystick.destinations.postgresql_table import COLUMNS, TableUnfitError, make_row
+from tallystick.destinations.row import tab_separated
 from tallystick.errors import ConfigError
 from tallystick.plugin import AnswerKind
 from tallystick.sources.remote import RemoteTlsSettings
-
-
-def unescape(text: str) -> str | None:
-    return (
-        None
-        if text == "\\N"
-        else text.replace("\\\\", "\0").replace("\\t", "\t").replace("\\n", "\n").replace("\\r", "\r").replace("\0", "\\")
-    )
-
-
-@given(
-    st.lists(
-        st.lists(st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=2, max_size=3),
-        min_size=1,
-    )
-)
-def test_copy_text_keeps_every_value_apart(rows: list[list[str | None]]) -> None:
-    """Whatever a value holds, it comes back, and no row or column more."""
-    lines = copy_text(rows).decode().removesuffix("\n").split("\n")
-    assert [[unescape(value) for value in line.split("\t")] for line in lines] == rows
 
 
 def test_a_row_has_the_columns_that_are_asked_for() -> None:
@@ -46,7 +25,9 @@ def test_a_row_has_the_columns_that_are_asked_for() -> None:
     assert dict(zip(COLUMNS, make_row(3, line, list(COLUMNS)), strict=True))["line"] == line.decode()
     assert len(
         next(
-            csv.reader(io.StringIO(copy_text([make_row(3, line, list(COLUMNS))]).decode()), delimiter="\t", quoting=csv.QUOTE_NONE)
+            csv.reader(
+                io.StringIO(tab_separated([make_row(3, line, list(COLUMNS))]).decode()), delimiter="\t", quoting=csv.QUOTE_NONE
+            )
         )
     ) == len(COLUMNS)
 
