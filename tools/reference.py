@@ -37,6 +37,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
         Config,
         ContractSettings,
         DestinationSettings,
+        ReviewSettings,
         TenantSettings,
         TlsSettings,
     )
@@ -64,6 +65,8 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[tenants.NAME]"] = TenantSettings
         if field.name == "retention":
             found["[retention.classes.NAME]"] = ClassSettings
+        if field.name == "alerts":
+            found["[reviews.NAME]"] = ReviewSettings
         if field.name == "catalog":
             found["[catalog.contracts.NAME]"] = ContractSettings
     found["[sources.NAME], every type"] = SourceSettings

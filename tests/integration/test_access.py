@@ -75,6 +75,10 @@ ALLOWED = {
     "getHold": "read",
     "reviewHold": "operate",
     "liftHold": "approve",
+    "listReviews": "read operate",
+    "startReview": "read",
+    "getReview": "read operate",
+    "signReview": "approve",
     "createTenant": "operate",
 }
 """Operation → permissions of which one is enough; None: open to strangers. A new operation must be put here."""
@@ -85,6 +89,8 @@ BODIES: dict[str, Any] = {
     "placeHold": {"tenants": ["acme"], "reason": "a case", "owner": "ana", "review": "2030-01-01"},
     "reviewHold": {"note": "goes on", "review": "2030-01-01"},
     "liftHold": {"reason": "case closed"},
+    "startReview": {"tenant": "acme"},
+    "signReview": {"outcome": "clean", "note": "nothing found"},
     "replayDestination": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "reconcileDestination": {"tenant": "acme"},
     "discardDeadLetter": {"reason": "a test"},
@@ -177,7 +183,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def _fill(target: Target, tenant: str) -> dict[str, str]:
-    """One event, quarantined record, dead letter, key and hold of a tenant."""
+    """One event, quarantined record, dead letter, key, hold and review of a tenant."""
     http = target.server.http
     secret = http.post("/v1/keys", json={"owner": tenant, "permissions": ["ingest"], "tenants": [tenant]}).json()
     sent = event(tenant=tenant, metadata={"secret": f"of {tenant}"})
@@ -188,9 +194,11 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
     records = wait_for(lambda: http.get("/v1/quarantine", params={"tenant": tenant}).json()["records"], "a quarantined record")
     handle = next(row["handle"] for row in http.get("/v1/tenants").json()["tenants"] if row["name"] == tenant)
     hold = http.post("/v1/holds", json={**BODIES["placeHold"], "tenants": [tenant]}).json()
+    review = http.post("/v1/reviews", json={"tenant": tenant}).json()
     return {
         "event_id": sent["id"],
         "hold_id": hold["id"],
+        "review_id": review["id"],
         "record_id": str(records[0]["id"]),
         "letter_id": letters[0]["id"],
         "key_id": secret["id"],
@@ -204,6 +212,7 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
 MISSING = {
     "event_id": "missing",
     "hold_id": "missing",
+    "review_id": "missing",
     "record_id": "999999999",
     "letter_id": "hook:999999",
     "key_id": "missing00000",

@@ -21,6 +21,7 @@ from tallystick.api.deps import ApiDeps
 from tallystick.api.journal_tail import JournalTail
 from tallystick.api.tail import TailHub
 from tallystick.archive.quarantine import Quarantine
+from tallystick.archive.review import Reviews
 from tallystick.config import Config, load_config
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.errors import NotAcceptingError
@@ -184,6 +185,7 @@ class Rig:
             tail=TailHub(JournalTail(JournalReader(config.data_dir, keys), rig_tenants)),
             dead_letters=DeadLetters(config.data_dir, keys),
             quarantine=Quarantine(config.data_dir, keys),
+            reviews=Reviews(config.data_dir, keys),
             walks=SignedTexts(keys.derive("walk")),
         )
         app = options.pop("create", create_app)(deps)

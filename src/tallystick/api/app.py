@@ -25,6 +25,7 @@ from tallystick.api import (
     openapi,
     quarantine,
     retention,
+    reviews,
     statements,
     status,
     tlog,
@@ -37,7 +38,7 @@ from tallystick.api.params import check_request
 from tallystick.http.problem import Problem
 
 BODY_BYTES_MAX = 1 << 20
-_MODULES = (events, live, status, statements, metrics, management, delivery, quarantine, retention, holds, tlog, openapi)
+_MODULES = (events, live, status, statements, metrics, management, delivery, quarantine, retention, holds, reviews, tlog, openapi)
 
 
 def create_app(deps: ApiDeps, handlers: Sequence[Any] = (), door: Door | None = None) -> Litestar:

@@ -17,6 +17,7 @@ from tallystick.api.tail import TailHub
 from tallystick.api.work import BoundedPool
 from tallystick.archive.catalog import Catalog
 from tallystick.archive.quarantine import Quarantine
+from tallystick.archive.review import Reviews
 from tallystick.config import Config
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.evidence.heads import Heads
@@ -51,6 +52,7 @@ class ApiDeps:
     tail: TailHub
     dead_letters: DeadLetters
     quarantine: Quarantine
+    reviews: Reviews
     walks: SignedTexts
     searches: BoundedPool = field(default_factory=lambda: BoundedPool("search", threads=2, queue=8))
     reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))
@@ -84,6 +86,7 @@ class ApiDeps:
         for pool in (self.searches, self.reads, self.exports):
             pool.close()
         self.engine.close()
+        self.reviews.close()
         self.catalog.close()
 
 

@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from tallystick.api.caller import require_server_wide
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
+from tallystick.api.reviews import count_overdue
 from tallystick.config import Duration, IngestLimits, QuerySettings, Size, TenantSettings
 
 
@@ -31,6 +32,7 @@ async def get_metrics(caller: CallerDep, deps: DepsDep) -> Response[bytes]:
 
 def _scrape(deps: ApiDeps) -> Any:
     def scrape() -> bytes:
+        count_overdue(deps)
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(deps.data_dir / "run" / "metrics"))  # type: ignore[no-untyped-call]
         return generate_latest(registry)

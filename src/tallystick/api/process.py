@@ -17,6 +17,7 @@ from tallystick.api.journal_tail import JournalTail
 from tallystick.api.tail import TailHub
 from tallystick.archive.catalog import Catalog
 from tallystick.archive.quarantine import Quarantine
+from tallystick.archive.review import Reviews
 from tallystick.delivery import control
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.evidence.heads import Heads
@@ -74,5 +75,6 @@ def build_deps(installation: Installation) -> ApiDeps:
         tail=TailHub(JournalTail(JournalReader(data_dir, keys, patience_s=0), tenants)),
         dead_letters=DeadLetters(data_dir, keys),
         quarantine=Quarantine(data_dir, keys),
+        reviews=Reviews(data_dir, keys),
         walks=SignedTexts(keys.derive("walk")),
     )

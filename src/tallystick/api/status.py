@@ -21,6 +21,7 @@ from litestar import get
 from tallystick.api.caller import Caller, require
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.api.holds import overdue_reasons
+from tallystick.api.reviews import review_reasons
 from tallystick.errors import PushbackError
 from tallystick.telemetry import read_status
 
@@ -47,6 +48,7 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
     reasons += source_reasons(intake["sources"])
     reasons += await deps.reads.run(lambda: follower_reasons(deps))
     reasons += await deps.reads.run(lambda: overdue_reasons(deps, caller))
+    reasons += await deps.reads.run(lambda: review_reasons(deps, caller))
     config = (await deps.reads.run(lambda: read_status(deps.data_dir, "supervisor")) or {}).get("config") or {}
     if config.get("refused"):
         reasons.append(f"configuration: the newest was refused, the one before is in force: {config['refused']}")

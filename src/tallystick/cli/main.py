@@ -23,6 +23,7 @@ from tallystick.cli import (
     mappings,
     reconcile,
     retention,
+    review,
     rules,
     status,
     talk,
@@ -78,6 +79,7 @@ manage.register(app)
 reconcile.register(app)
 retention.register(app)
 hold.register(app)
+review.register(app)
 mappings.register(app)
 rules.register(app)
 

@@ -16,6 +16,7 @@ from tallystick.config.alerts import AlertSettings
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
 from tallystick.config.retention import RetentionSettings
+from tallystick.config.reviews import ReviewSettings
 from tallystick.config.units import Duration, Size
 
 
@@ -330,6 +331,7 @@ class Config(Settings, frozen=True):
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reviews: dict[str, ReviewSettings] = field(default_factory=dict)
     tests: tuple[CaseSettings, ...] = ()
     path: str = ""
     hash: str = ""

@@ -13,6 +13,7 @@ from tallystick.alerts.library import load_rules
 from tallystick.config import Config
 from tallystick.destinations import build_destinations, read_settings
 from tallystick.errors import TallystickError
+from tallystick.pipeline.reviews import check_reviews
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
 from tallystick.sources.kind import MappedSettings, load_kind
@@ -25,6 +26,7 @@ def check_config(config: Config) -> list[dict[str, Any]]:
     plans = build_plans(config, compile_query)
     ClassRules(config)
     load_rules(config)
+    check_reviews(config)
     wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 

@@ -51,6 +51,10 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/holds/{hold_id}"): {"read"},
     ("POST", "/v1/holds/{hold_id}/review"): {"operate"},
     ("POST", "/v1/holds/{hold_id}/lift"): {"approve"},
+    ("GET", "/v1/reviews"): {"read", "operate"},
+    ("POST", "/v1/reviews"): {"read"},
+    ("GET", "/v1/reviews/{review_id}"): {"read", "operate"},
+    ("POST", "/v1/reviews/{review_id}/sign"): {"approve"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},
@@ -62,6 +66,8 @@ BODIES: dict[str, Any] = {
     "/v1/holds": {"tenants": ["acme"], "reason": "a case", "owner": "ana", "review": "2030-01-01"},
     "/v1/holds/{hold_id}/review": {"note": "goes on", "review": "2030-01-01"},
     "/v1/holds/{hold_id}/lift": {"reason": "case closed"},
+    "/v1/reviews": {"tenant": "acme"},
+    "/v1/reviews/{review_id}/sign": {"outcome": "clean", "note": "nothing found"},
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "/v1/destinations/{name}/reconcile": {"tenant": "acme"},
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
@@ -80,6 +86,7 @@ def concrete(path: str) -> str:
         "{record_id}": "7",
         "{handle}": "nosuch",
         "{hold_id}": "nosuch",
+        "{review_id}": "nosuch",
     }
     if "/tile/" in path:
         values["{name}"] = "0/000.p/1"
