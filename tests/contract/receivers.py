@@ -14,12 +14,15 @@ from typing import Any
 from contract.destinations import Harness
 from support.rsyslog_sink import RsyslogSink, run_rsyslog_sink
 from support.server import free_port
+from support.smtp_server import PASSWORD, USER, SmtpServer, run_smtp_server
 from tallystick.config import Duration
 from tallystick.destinations.datadog import DatadogDestination, DatadogSettings
+from tallystick.destinations.email import EmailDestination, EmailSettings
 from tallystick.destinations.forward import ForwardDestination, ForwardSettings
 from tallystick.destinations.loki import LokiDestination, LokiSettings
 from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
 from tallystick.destinations.otlp import OtlpDestination, OtlpSettings
+from tallystick.destinations.pagerduty import PagerDutyDestination, PagerDutySettings
 from tallystick.destinations.slack import SlackDestination, SlackSettings
 from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings
 from tallystick.destinations.syslog import SyslogDestination, SyslogSettings
@@ -30,6 +33,7 @@ from tallystick.testing.forward import ForwardReceiver
 from tallystick.testing.loki import LokiReceiver
 from tallystick.testing.opensearch import OpenSearchReceiver
 from tallystick.testing.otlp import OtlpReceiver
+from tallystick.testing.pagerduty import PagerDutyReceiver
 from tallystick.testing.receiver import Said
 from tallystick.testing.slack import SlackReceiver
 from tallystick.testing.splunk import SplunkReceiver, said
@@ -179,6 +183,68 @@ class SlackHarness(Harness):
         yield lambda: SlackDestination("chat", self.settings(url=self.receiver.url + "/services/gone"))
 
 
+class EmailHarness(Harness):
+    """A real SMTP server with STARTTLS and a login."""
+
+    kind = "email"
+
+    def __init__(self, server: SmtpServer) -> None:
+        self.server = server
+
+    def settings(self, **changes: Any) -> EmailSettings:
+        mine = {
+            "host": "127.0.0.1", "port": self.server.port, "sender": "audit@example.com", "to": ("oncall@example.com",),
+            "username": USER, "password": PASSWORD, "tls": RemoteTlsSettings(ca=str(self.server.ca)), "interval": Duration("1ms"),
+        }  # fmt: skip
+        return EmailSettings(**(mine | changes))
+
+    def make(self) -> Destination:
+        return EmailDestination("mail", self.settings())
+
+    def ids(self) -> list[str]:
+        """Out of the texts, each message once, as a reader that knows message ids has it."""
+        once = dict(zip((message["Message-ID"] for message in self.server.messages), self.server.texts(), strict=True))
+        return [found for text in once.values() for found in re.findall(r"^  id: (\S+)$", text, re.MULTILINE)]
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.server.data = "451 4.3.0 later"
+        yield self.make
+        self.server.data = ""
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: EmailDestination("mail", self.settings(password="wrong"))
+
+
+class PagerDutyHarness(Harness):
+    kind = "pagerduty"
+
+    def __init__(self, receiver: PagerDutyReceiver) -> None:
+        self.receiver = receiver
+
+    def settings(self, **changes: Any) -> PagerDutySettings:
+        mine = {"url": self.receiver.url, "allow_private": True, "routing_key": self.receiver.routing_key}
+        return PagerDutySettings(**(mine | {"interval": Duration("1ms")} | changes))
+
+    def make(self) -> Destination:
+        return PagerDutyDestination("pager", self.settings())
+
+    def ids(self) -> list[str]:
+        """One an incident."""
+        return list(dict.fromkeys(event["payload"]["custom_details"]["id"] for event in self.receiver.events))
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        self.receiver.script = [Said(500)] * 1_000
+        yield self.make
+        self.receiver.script = []
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: PagerDutyDestination("pager", self.settings(routing_key="wrong"))
+
+
 class OtlpHarness(Harness):
     kind = "otlp"
 
@@ -267,10 +333,12 @@ class ForwardHarness(Harness):
 
 RECEIVERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Harness]]] = {
     "datadog": (DatadogReceiver, DatadogHarness),
+    "email": (run_smtp_server, EmailHarness),
     "forward": (ForwardReceiver, ForwardHarness),
     "loki": (LokiReceiver, LokiHarness),
     "opensearch": (OpenSearchReceiver, OpenSearchHarness),
     "otlp": (OtlpReceiver, OtlpHarness),
+    "pagerduty": (PagerDutyReceiver, PagerDutyHarness),
     "slack": (SlackReceiver, SlackHarness),
     "syslog": (run_rsyslog_sink, SyslogHarness),
     "splunk_hec": (SplunkReceiver, SplunkHarness),

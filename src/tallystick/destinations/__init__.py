@@ -17,6 +17,7 @@ from tallystick.query.evaluate import compile_query
 DESTINATIONS: dict[str, str] = {
     "clickhouse": "tallystick.destinations.clickhouse:ClickHouseDestination",
     "datadog": "tallystick.destinations.datadog:DatadogDestination",
+    "email": "tallystick.destinations.email:EmailDestination",
     "file": "tallystick.destinations.file:FileDestination",
     "forward": "tallystick.destinations.forward:ForwardDestination",
     "loki": "tallystick.destinations.loki:LokiDestination",
@@ -25,6 +26,7 @@ DESTINATIONS: dict[str, str] = {
     "object_store": "tallystick.destinations.object_store:ObjectStoreDestination",
     "opensearch": "tallystick.destinations.opensearch:OpenSearchDestination",
     "otlp": "tallystick.destinations.otlp:OtlpDestination",
+    "pagerduty": "tallystick.destinations.pagerduty:PagerDutyDestination",
     "postgresql": "tallystick.destinations.postgresql:PostgresqlDestination[postgresql]",
     "slack": "tallystick.destinations.slack:SlackDestination",
     "splunk_hec": "tallystick.destinations.splunk_hec:SplunkHecDestination",

@@ -7,7 +7,6 @@ Nothing that an event says can mention anybody or make a link: `&`, `<` and `>` 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
@@ -16,6 +15,7 @@ from msgspec import Meta, field
 
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
+from tallystick.destinations.notice import Manners, Notice, one_line, read_notice
 from tallystick.destinations.over_http import HttpDestination, HttpSettings
 from tallystick.errors import ConfigError
 from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
@@ -24,7 +24,6 @@ EVENTS_SHOWN = 20
 """Events that a message spells out; of more it gives the number."""
 TEXT_MAX = 30_000
 """Characters of a message; past 40,000 Slack cuts it without a word."""
-_WORD_MAX = 120
 _PROBE = b"{}"
 _to_json = msgspec.json.Encoder().encode
 
@@ -36,6 +35,9 @@ class SlackSettings(HttpSettings, frozen=True, kw_only=True):
     interval: Annotated[Duration, Meta(description="Least time between two messages.")] = field(
         default_factory=lambda: Duration("1s")
     )
+    repeat: Annotated[
+        Duration, Meta(description="Alerts of a rule and group that was told so shortly before make no message; `0s`: each does.")
+    ] = field(default_factory=lambda: Duration("0s"))
 
     def check(self) -> None:
         super().check()
@@ -63,26 +65,6 @@ TABLE = AnswerTable(
 )
 
 
-class _Thing(msgspec.Struct):
-    type: str = ""
-    id: str = ""
-    name: str = ""
-
-
-class _Event(msgspec.Struct):
-    tenant: str
-    action: str
-    occurred_at: str
-    id: str
-    actor: _Thing
-    targets: list[_Thing] = []
-    outcome: str = "unknown"
-    reason: str = ""
-
-
-_read_event = msgspec.json.Decoder(_Event).decode
-
-
 class SlackMessage:
     """One message: a line for each event, up to a number."""
 
@@ -92,9 +74,9 @@ class SlackMessage:
     suffix = ".json"
 
     def encode(self, lines: Sequence[bytes], *, origin: str, first_index: int, last_index: int) -> bytes:
-        text = f"*{_escape(_read_event(lines[0]).tenant)}*"
+        text = f"*{_escape(read_notice(lines[0]).tenant)}*"
         for number, line in enumerate(lines):
-            said = _say(_read_event(line))
+            said = _say(read_notice(line))
             if number == EVENTS_SHOWN or len(text) + len(said) > TEXT_MAX:
                 text += f"\n… and {len(lines) - number} more events"
                 break
@@ -115,14 +97,15 @@ class SlackDestination(HttpDestination):
     def __init__(self, name: str, settings: SlackSettings) -> None:
         super().__init__(name, settings, 1)
         self.encoder = SlackMessage()
-        self._interval_s = settings.interval.seconds
-        self._free_at = 0.0
+        self._manners = Manners(settings.interval.seconds, settings.repeat.seconds)
 
     async def send(self, cut: Cut) -> Answer:
-        clock = asyncio.get_running_loop()
-        await asyncio.sleep(max(0.0, self._free_at - clock.time()))
-        answer = await self._post(cut.body, f"{cut.handle}-{cut.name}")
-        self._free_at = clock.time() + self._interval_s
+        if told := self._manners.told_by(cut.lines):
+            return Answer(AnswerKind.DELIVERED, where=f"told by {told}")
+        await self._manners.wait()
+        name = f"{cut.handle}-{cut.name}"
+        answer = await self._post(cut.body, name)
+        self._manners.sent(cut.lines, f"slack {name}", is_delivered=answer.kind is AnswerKind.DELIVERED)
         return answer
 
     async def probe(self) -> Answer:
@@ -136,24 +119,18 @@ class SlackDestination(HttpDestination):
         return reply if isinstance(reply, Answer) else TABLE.answer(reply, f"slack {where}")
 
 
-def _say(event: _Event) -> str:
+def _say(event: Notice) -> str:
     """``03-04 05:06:07Z `user.login` by Ann Lee on CRM: denied (second factor missing) · id``."""
-    text = f"{event.occurred_at[5:10]} {event.occurred_at[11:19]}Z `{_word(event.action)}` by {_word(_called(event.actor))}"
+    text = f"{event.occurred_at[5:10]} {event.occurred_at[11:19]}Z `{_word(event.action)}` by {_word(event.actor.called)}"
     if event.targets:
-        text += f" on {_word(_called(event.targets[0]))}"
+        text += f" on {_word(event.targets[0].called)}"
     reason = f" ({_word(event.reason)})" if event.reason else ""
     return f"{text}: {event.outcome}{reason} · {_word(event.id)}"
 
 
-def _called(thing: _Thing) -> str:
-    return thing.name or thing.id or thing.type
-
-
 def _word(text: str) -> str:
     """In one line, not long, and nothing in it that Slack reads as markup of its own."""
-    flat = " ".join(text.split())
-    cut = flat if len(flat) <= _WORD_MAX else flat[: _WORD_MAX - 1] + "…"
-    return _escape(cut).replace("`", "'").replace("*", "∗").replace("~", "∼")
+    return _escape(one_line(text)).replace("`", "'").replace("*", "∗").replace("~", "∼")
 
 
 def _escape(text: str) -> str:

@@ -29,7 +29,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "webhook": {"url": "https://example.com/audit", "secret": "s" * 32},
 }
 """Settings without a default, of each type that carries encodings."""
-ONE_FORM = {"clickhouse", "slack"}
+ONE_FORM = {"clickhouse", "pagerduty", "slack"}
 """Types that refuse every encoding but the default, since what they send is for people, or has columns of its own."""
 KINDS = sorted(
     kind for kind in DESTINATIONS if issubclass(load_destination(kind).settings, EncodingSettings) and kind not in ONE_FORM

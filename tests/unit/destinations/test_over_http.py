@@ -14,6 +14,7 @@ from tallystick.destinations.loki import LokiDestination, LokiSettings
 from tallystick.destinations.opensearch import OpenSearchDestination, OpenSearchSettings
 from tallystick.destinations.otlp import OtlpDestination, OtlpSettings, read_success
 from tallystick.destinations.over_http import basic_authorization
+from tallystick.destinations.pagerduty import PagerDutyDestination, PagerDutySettings
 from tallystick.destinations.slack import SlackDestination, SlackSettings
 from tallystick.destinations.splunk_hec import SplunkHecDestination, SplunkHecSettings, read_reply
 from tallystick.destinations.webhook import WebhookDestination, WebhookSettings
@@ -28,6 +29,7 @@ KINDS: list[tuple[Any, Any, dict[str, Any]]] = [
     (LokiDestination, LokiSettings, {}),
     (OpenSearchDestination, OpenSearchSettings, {}),
     (OtlpDestination, OtlpSettings, {}),
+    (PagerDutyDestination, PagerDutySettings, {"routing_key": "k"}),
     (SlackDestination, SlackSettings, {}),
     (SplunkHecDestination, SplunkHecSettings, {"token": "t"}),
     (WebhookDestination, WebhookSettings, {"secret": "a secret, long enough"}),

@@ -131,3 +131,14 @@ def test_another_form_of_events_is_refused(receiver: SlackReceiver) -> None:
     """A setting that would have no effect."""
     with pytest.raises(ConfigError):
         settings(receiver, encoding="ocsf").check()
+
+
+async def test_an_alert_that_was_told_lately_makes_no_message(receiver: SlackReceiver) -> None:
+    """Same rule and group within `repeat`."""
+    event = json.loads(LINES[0]) | {"action": "tallystick.alert", "metadata": {"rule": "r", "group": {"actor": "u"}}}
+    destination = SlackDestination("chat", settings(receiver, repeat=Duration("1h")))
+    for index in range(2):
+        line = json.dumps(event | {"id": f"alert:r:{index}"}).encode()
+        assert (await destination.send(make_cut(destination, [line], index))).kind is AnswerKind.DELIVERED
+    await destination.close()
+    assert len(receiver.messages) == 1
