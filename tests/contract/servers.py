@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 from confluent_kafka import Consumer, Message, TopicPartition
+from pyiceberg.catalog import load_catalog
 
 from contract.destinations import Harness
 from support import clickhouse, nats_server
@@ -21,6 +23,7 @@ from support.postgres import PASSWORD, Postgres
 from support.server import free_port
 from tallystick.config import Duration
 from tallystick.destinations.clickhouse import ClickHouseDestination, ClickHouseSettings
+from tallystick.destinations.iceberg import IcebergDestination, IcebergSettings
 from tallystick.destinations.kafka import KafkaDestination, KafkaDestinationSettings
 from tallystick.destinations.nats import NatsDestination, NatsDestinationSettings
 from tallystick.destinations.postgresql import PostgresqlDestination, PostgresqlSettings
@@ -28,7 +31,13 @@ from tallystick.plugin import Destination
 
 T = TypeVar("T")
 
-SERVERS = {"postgresql": "postgres", "clickhouse": "clickhouse", "kafka": "kafka_broker", "nats": "nats_server"}
+SERVERS = {
+    "postgresql": "postgres",
+    "clickhouse": "clickhouse",
+    "iceberg": "tmp_path",
+    "kafka": "kafka_broker",
+    "nats": "nats_server",
+}
 """Kind → the fixture that has its server."""
 
 
@@ -103,6 +112,48 @@ class ClickHouseHarness(ServerHarness):
     @contextmanager
     def parked(self) -> Iterator[Callable[[], Destination]]:
         yield lambda: ClickHouseDestination("d", self.settings(password="another"))
+
+
+class IcebergHarness(ServerHarness):
+    """A SQL catalog in SQLite and a warehouse in a directory: no server, but files of somebody else's form."""
+
+    kind = "iceberg"
+
+    def __init__(self, directory: Path) -> None:
+        self.warehouse = directory / "warehouse"
+        self.warehouse.mkdir()
+        self.catalog = {"type": "sql", "uri": f"sqlite:///{directory}/catalog.sqlite", "warehouse": str(self.warehouse)}
+
+    def settings(self, **changes: Any) -> IcebergSettings:
+        return IcebergSettings(**({"catalog": self.catalog} | changes))
+
+    def table(self) -> str:
+        return "catalog = { " + ", ".join(f"{name} = {json.dumps(value)}" for name, value in self.catalog.items()) + " }\n"
+
+    def make(self) -> IcebergDestination:
+        return IcebergDestination("d", self.settings())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What DuckDB reads in the data files of the table's current state."""
+        files = [
+            task.file.file_path
+            for task in load_catalog("default", **self.catalog).load_table("audit.tallystick_events").scan().plan_files()
+        ]
+        times = "epoch_us(occurred_at) AS occurred_at, epoch_us(received_at) AS received_at"
+        found = duckdb.sql(f"SELECT * REPLACE ({times}) FROM read_parquet(?) ORDER BY tenant, index", params=[files])
+        return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
+
+    def ids(self) -> list[str]:
+        return [row["id"] for row in self.rows()]
+
+    @contextmanager
+    def broken(self) -> Iterator[Callable[[], Destination]]:
+        away = {"uri": f"sqlite:///{self.warehouse}/away/catalog.sqlite"}
+        yield lambda: IcebergDestination("d", self.settings(catalog=self.catalog | away))
+
+    @contextmanager
+    def parked(self) -> Iterator[Callable[[], Destination]]:
+        yield lambda: IcebergDestination("d", self.settings(create=False, table="audit.nowhere"))
 
 
 class KafkaHarness(ServerHarness):
@@ -205,6 +256,7 @@ class NatsHarness(ServerHarness):
 HARNESSES: dict[str, Callable[[Any], ServerHarness]] = {
     "postgresql": PostgresqlHarness,
     "clickhouse": ClickHouseHarness,
+    "iceberg": IcebergHarness,
     "kafka": KafkaHarness,
     "nats": NatsHarness,
 }

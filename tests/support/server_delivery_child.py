@@ -25,7 +25,7 @@ from tallystick.destinations import build_destinations
 from tallystick.durable import set_observer
 from tallystick.privacy.keys import KeyStore
 
-MOMENTS = {"clickhouse": "_insert", "postgresql": "_commit", "kafka": "_commit", "nats": "_acknowledged"}
+MOMENTS = {"clickhouse": "_insert", "iceberg": "_commit", "postgresql": "_commit", "kafka": "_commit", "nats": "_acknowledged"}
 """Kind → the method in which the other side makes a cut its own."""
 
 

@@ -20,6 +20,7 @@ DESTINATIONS: dict[str, str] = {
     "email": "tallystick.destinations.email:EmailDestination",
     "file": "tallystick.destinations.file:FileDestination",
     "forward": "tallystick.destinations.forward:ForwardDestination",
+    "iceberg": "tallystick.destinations.iceberg:IcebergDestination[iceberg]",
     "loki": "tallystick.destinations.loki:LokiDestination",
     "kafka": "tallystick.destinations.kafka:KafkaDestination[kafka]",
     "nats": "tallystick.destinations.nats:NatsDestination[nats]",
