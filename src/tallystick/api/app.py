@@ -24,6 +24,7 @@ from tallystick.api import (
     metrics,
     openapi,
     quarantine,
+    report,
     retention,
     reviews,
     statements,
@@ -38,7 +39,22 @@ from tallystick.api.params import check_request
 from tallystick.http.problem import Problem
 
 BODY_BYTES_MAX = 1 << 20
-_MODULES = (events, live, status, statements, metrics, management, delivery, quarantine, retention, holds, reviews, tlog, openapi)
+_MODULES = (
+    events,
+    live,
+    status,
+    statements,
+    metrics,
+    management,
+    delivery,
+    quarantine,
+    retention,
+    holds,
+    reviews,
+    report,
+    tlog,
+    openapi,
+)
 
 
 def create_app(deps: ApiDeps, handlers: Sequence[Any] = (), door: Door | None = None) -> Litestar:

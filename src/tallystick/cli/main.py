@@ -22,6 +22,7 @@ from tallystick.cli import (
     manage,
     mappings,
     reconcile,
+    report,
     retention,
     review,
     rules,
@@ -80,6 +81,7 @@ reconcile.register(app)
 retention.register(app)
 hold.register(app)
 review.register(app)
+report.register(app)
 mappings.register(app)
 rules.register(app)
 

@@ -3,6 +3,7 @@
 from tallystick.config.alerts import AlertSettings
 from tallystick.config.load import load_config
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
+from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import ClassSettings, RetentionSettings
 from tallystick.config.reviews import ReviewSettings
 from tallystick.config.settings import (
@@ -47,6 +48,7 @@ __all__ = [
     "LogSettings",
     "PipelineSettings",
     "QuerySettings",
+    "ReportSettings",
     "RetentionSettings",
     "ReviewSettings",
     "SealSettings",

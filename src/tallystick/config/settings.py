@@ -15,6 +15,7 @@ from msgspec import Meta, field
 from tallystick.config.alerts import AlertSettings
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
+from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import RetentionSettings
 from tallystick.config.reviews import ReviewSettings
 from tallystick.config.units import Duration, Size
@@ -327,6 +328,7 @@ class Config(Settings, frozen=True):
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    reports: ReportSettings = field(default_factory=ReportSettings)
     tenants: dict[str, TenantSettings] = field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from tallystick.errors import TallystickError
 from tallystick.pipeline.reviews import check_reviews
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
+from tallystick.reports.framework import load_frameworks
 from tallystick.sources.kind import MappedSettings, load_kind
 from tallystick.sources.plan import EVENTS, INNER, SourcePlan, build_plans
 from tallystick.sources.retention import ClassRules
@@ -27,6 +28,7 @@ def check_config(config: Config) -> list[dict[str, Any]]:
     ClassRules(config)
     load_rules(config)
     check_reviews(config)
+    load_frameworks(config)
     wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 

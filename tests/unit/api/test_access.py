@@ -55,6 +55,7 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/reviews"): {"read"},
     ("GET", "/v1/reviews/{review_id}"): {"read", "operate"},
     ("POST", "/v1/reviews/{review_id}/sign"): {"approve"},
+    ("GET", "/v1/report"): {"read"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},
@@ -73,7 +74,7 @@ BODIES: dict[str, Any] = {
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
 }
 
-QUERIES = {"/v1/quarantine/replay": "?source=nosuch"}
+QUERIES = {"/v1/quarantine/replay": "?source=nosuch", "/v1/report": "?framework=soc2"}
 
 
 def concrete(path: str) -> str:

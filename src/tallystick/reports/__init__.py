@@ -1,0 +1,1 @@
+"""Reports for auditors: frameworks as data (`framework`, `frameworks/*.toml`) and the printed page (`page`)."""
