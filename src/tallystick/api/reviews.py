@@ -33,7 +33,7 @@ class StartRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Body of POST /v1/reviews: either `schedule`, a name of the configuration, or `tenant` and `query`.
 
     ``from`` and ``to``: RFC 3339, or back from now as in `-30d`. Without ``from`` the period begins where the last signed review of the same
-    subject ended, else one interval (30 days) ago; without ``to`` it ends now.
+    subject ended; a first one looks at all that its tenant has when the configuration names it, else 30 days back. Without ``to`` it ends now.
     """
 
     schedule: Annotated[str, Meta(max_length=63)] = ""
@@ -108,10 +108,10 @@ async def start_review(
 ) -> ReviewView:
     """Fixes what is looked at, and counts it. Looking is done with searches, which are on record as always."""
     require(caller, "read")
-    schedule, tenant, query, every = _subject(deps, data)
+    schedule, tenant, query = _subject(deps, data)
     visible_tenants(deps, caller, tenant)
     compile_query(query or "action:*")
-    start, end = await _period(deps, data, (schedule, tenant, query), every)
+    start, end = await _period(deps, data, (schedule, tenant, query))
     asked = SearchRequest(tenants=(tenant,), query=query, start=start, end=end, time="received_at")
     counted = await deps.searches.run(lambda: deps.engine.count(asked))
     started = Started(
@@ -229,26 +229,29 @@ def due_view(due: Due, now: datetime) -> DueView:
     )
 
 
-def _subject(deps: ApiDeps, data: StartRequest) -> tuple[str, str, str, timedelta]:
-    """(schedule, tenant, query, interval). Raises NotFoundError for a schedule that is not in the configuration, Problem."""
+def _subject(deps: ApiDeps, data: StartRequest) -> tuple[str, str, str]:
+    """(schedule, tenant, query). Raises NotFoundError for a schedule that is not in the configuration, Problem."""
     if not data.schedule:
         if not data.tenant:
             raise _unfit("tenant", "name a tenant, or a schedule of the configuration")
-        return "", data.tenant, data.query, _FIRST_PERIOD
+        return "", data.tenant, data.query
     if data.tenant or data.query:
         raise _unfit("schedule", "a schedule brings its own tenant and query")
     settings = deps.config.reviews.get(data.schedule)
     if settings is None:
         raise no_such("review in the configuration")
-    return data.schedule, settings.tenant, settings.query, timedelta(seconds=settings.every.seconds)
+    return data.schedule, settings.tenant, settings.query
 
 
-async def _period(deps: ApiDeps, data: StartRequest, subject: tuple[str, str, str], every: timedelta) -> tuple[datetime, datetime]:
+async def _period(deps: ApiDeps, data: StartRequest, subject: tuple[str, str, str]) -> tuple[datetime, datetime]:
+    """Where the last signed one ended; of a schedule that never was signed, all that its tenant has."""
     now = datetime.now(UTC)
     start, end = read_range(data.start, data.end, now)
     end = min(end or now, now)
     if start is None:
         schedule, tenant, query = subject
+        made = deps.tenants.get(tenant)
+        first = datetime.fromtimestamp(made.created_at - 1, UTC) if schedule and made else None
         signed = [
             one.started.end
             for one in await deps.reads.run(deps.reviews.load)
@@ -256,7 +259,7 @@ async def _period(deps: ApiDeps, data: StartRequest, subject: tuple[str, str, st
             and (one.started.schedule, one.started.tenant) == (schedule, tenant)
             and (schedule or one.started.query == query)
         ]
-        start = datetime.fromisoformat(max(signed)) if signed else end - every
+        start = datetime.fromisoformat(max(signed)) if signed else first or end - _FIRST_PERIOD
     if start > end:
         raise _unfit("from", "the period would end before it begins")
     return start, end

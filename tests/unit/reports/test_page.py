@@ -26,12 +26,10 @@ def lines(text: str) -> list[dict[str, Any]]:
             "format": "tallystick.report/v1",
             "parts": 3,
             "framework": {"id": "x", "name": text, "version": "1", "about": text, "keep_days": 0, "keep_why": ""},
-
-                "from": "2026-01-01T00:00:00Z",
-                "to": "2026-02-01T00:00:00Z",
-                "time": "occurred_at",
-                "made_at": "2026-02-01T00:00:00Z"
-            ,
+            "from": "2026-01-01T00:00:00Z",
+            "to": "2026-02-01T00:00:00Z",
+            "time": "occurred_at",
+            "made_at": "2026-02-01T00:00:00Z",
             "tenants": ["acme"],
             "made_by": {"owner": text, "key": "k"},
             "server": {"name": "a", "version": "1", "config": "00"},
