@@ -19,6 +19,9 @@ root_interval = "500ms"
 [destinations.disk]
 type = "file"
 path = "out/events.jsonl"
+[destinations.store]
+type = "object_store"
+url = "objects"
 """
 
 

@@ -150,12 +150,12 @@ def test_an_operator_pauses_and_resumes(page: Page) -> None:
     """The buttons work with the page's own Origin and token, and the row says what is now."""
     page.goto("/delivery")
     for verb, words in (("pause", "paused by an operator"), ("resume", "running")):
-        page.locator("tr", has_text="disk").get_by_role("button", name=verb).click()
+        page.locator("#destinations tr", has_text="disk").get_by_role("button", name=verb).click()
         page.wait_for_url("**/delivery")
 
         def says(wanted: str = words) -> bool:
             page.reload()
-            return wanted in page.locator("tr", has_text="disk").inner_text()
+            return wanted in page.locator("#destinations tr", has_text="disk").inner_text()
 
         wait_for(says, words)
 

@@ -153,6 +153,11 @@ async def reconcile(
     request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, name: Name, data: JSONBody[ReconcileRequest]
 ) -> Done:
     """Names what is missing, changed or foreign there. ``repair`` sends what is missing again, the same bytes under the same name."""
+    return await reconcile_step(deps, caller, name, data, request_id_of(request))
+
+
+async def reconcile_step(deps: ApiDeps, caller: Caller, name: str, data: ReconcileRequest, request_id: str) -> Done:
+    """One step of a walk, the first on record. Raises Problem, NotFoundError."""
     require(caller, "operate")
     if data.tenant is None:
         require_server_wide(caller, "operate")
@@ -168,7 +173,7 @@ async def reconcile(
             "destination.reconcile",
             tenants=[data.tenant] if data.tenant else [],
             target=("destination", name),
-            request_id=request_id_of(request),
+            request_id=request_id,
             details={"repair": data.repair},
         )
     after = None if data.after is None else _open_step(deps, data.after, walk)

@@ -1,7 +1,8 @@
 """``/v1/status``: one page merged from what every process says of itself, in the shape of DESIGN section 5.
 
     {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
-     "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds"}}, "sources": {…},
+     "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds",
+         "accepted", "dead_letter_reasons", "rate", "last_success", "last_error", "reads_back"}}, "sources": {…},
      "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]},
      "alerts": {"lag", "seq", "reason", "rules": {rule: {"raised", "groups", "forgotten", "suppressed"}}}}
 
@@ -157,12 +158,17 @@ def _destination(table: dict[str, Any], page: dict[str, Any] | None, caller: Cal
         "guarantee": page.get("guarantee", ""),
         "state": page.get("state", "unknown"),
         "reason": page.get("reason") or "",
+        "accepted": counts.get("accepted", 0),
         "delivered": counts.get("delivered", 0),
         "filtered": counts.get("filtered", {}),
         "dead_lettered": counts.get("dead_lettered", 0),
+        "dead_letter_reasons": counts.get("dead_letter_reasons") or {},
         "pending": counts.get("pending", 0),
         "lag_seconds": float(page.get("lag_seconds") or 0.0),
+        "rate": float(page.get("rate") or 0.0) if caller.is_server_wide else None,
         "last_success": page.get("last_success"),
+        "last_error": page.get("last_error"),
+        "reads_back": bool(page.get("reads_back")),
     }
 
 
@@ -170,11 +176,13 @@ def _sum(page: dict[str, Any], caller: Caller) -> dict[str, Any]:
     """The account over the tenants that the caller sees."""
     totals: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
+    dead: Counter[str] = Counter()
     for tenant, account in (page.get("tenants") or {}).items():
         if caller.sees(tenant):
-            totals.update({name: account[name] for name in ("delivered", "dead_lettered", "pending")})
+            totals.update({name: account.get(name, 0) for name in ("accepted", "delivered", "dead_lettered", "pending")})
+            dead.update(account.get("dead_letter_reasons") or {})
             filtered.update(account["filtered"])
-    return {**totals, "filtered": dict(filtered)}
+    return {**totals, "filtered": dict(filtered), "dead_letter_reasons": dict(dead)}
 
 
 HANDLERS = [get_status]

@@ -1,8 +1,7 @@
-"""The delivery page: one row per destination with its account, the dead letters, and what can be done about either."""
+"""The delivery page: sources on the left, destinations with their accounts, the dead letters, and what can be done about them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from litestar import Request, Response, get, post
@@ -13,46 +12,19 @@ from tallystick.api.caller import Caller, require
 from tallystick.api.delivery import ReplayRequest, list_letters, replay_range, settle_letter, steer
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.api.params import request_id_of
-from tallystick.api.status import destination_rows
+from tallystick.api.quarantine import count_records, visible_handles
+from tallystick.api.status import build_status
+from tallystick.console.delivery_view import view_destination
 from tallystick.console.entrance import checked_form
 from tallystick.console.pages import render
+from tallystick.console.source_view import view_sources
 from tallystick.http.problem import Problem
 
 _LETTERS_SHOWN = 50
-_WORDS = {
-    "running": "running",
-    "retrying": "retrying",
-    "throttled": "slowed down by the other side",
-    "parked": "parked: it refuses everything",
-    "paused": "paused by an operator",
-    "held_up": "held up on our side",
-    "unknown": "not reported yet",
-}
-_GOOD, _CALM = frozenset({"running"}), frozenset({"paused", "unknown"})
 Verb = Annotated[Literal["pause", "resume", "probe", "replay"], PathParameter(description="What to do.")]
 LetterVerb = Annotated[Literal["replay", "discard"], PathParameter(description="What to do.")]
 Name = Annotated[str, PathParameter(description="A destination.", max_length=128)]
 LetterId = Annotated[str, PathParameter(description="A dead letter.", max_length=256)]
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationView:
-    """One row; ``accepted`` is what the four outcomes add up to, so the account can be checked by eye."""
-
-    name: str
-    type: str
-    guarantee: str
-    state: str
-    words: str
-    tone: str
-    reason: str
-    accepted: int
-    delivered: int
-    filtered: int
-    filters: str
-    dead_lettered: int
-    pending: int
-    lag: str
 
 
 @get("/delivery", include_in_schema=False)
@@ -99,8 +71,11 @@ def _range_of(form: dict[str, str]) -> ReplayRequest:
 
 
 async def _page(deps: ApiDeps, caller: Caller, message: str = "") -> Response[bytes]:
-    rows = [view_destination(name, row) for name, row in (await destination_rows(deps, caller)).items()]
+    status = await build_status(deps, caller)
+    rows = [view_destination(name, row) for name, row in status["destinations"].items()]
     letters = await deps.reads.run(lambda: list_letters(deps, caller, None, None, "open", None, _LETTERS_SHOWN))
+    handles = visible_handles(deps, caller, None)
+    counts = await deps.reads.run(lambda: count_records(deps, handles))
     return render(
         "delivery.html",
         page="Delivery",
@@ -109,45 +84,14 @@ async def _page(deps: ApiDeps, caller: Caller, message: str = "") -> Response[by
         reasons=[],
         message=message,
         rows=rows,
+        sources=view_sources(status["sources"], counts, status["completeness"]["recent"]),
         letters=letters.dead_letters,
         has_more=letters.next is not None,
         may_operate=caller.may("operate"),
         may_steer=caller.may("operate") and caller.is_server_wide,
+        may_take_statements=caller.may("read") or caller.may("verify"),
         tenants=[item.name for item in deps.tenants.all() if caller.sees(item.name)],
     )
-
-
-def view_destination(name: str, row: dict[str, Any]) -> DestinationView:
-    """A status row in words and sums."""
-    filtered = sum(row["filtered"].values())
-    outcomes = row["delivered"] + filtered + row["dead_lettered"] + row["pending"]
-    state = row["state"]
-    return DestinationView(
-        name=name,
-        type=row["type"] or "",
-        guarantee=row["guarantee"].replace("_", " "),
-        state=state,
-        words=_WORDS.get(state, state),
-        tone="" if state in _GOOD and not row["reason"] else "warn" if state in _CALM else "bad",
-        reason=row["reason"],
-        accepted=outcomes,
-        delivered=row["delivered"],
-        filtered=filtered,
-        filters=", ".join(f"{count:,} by {filter_name}" for filter_name, count in row["filtered"].items()),
-        dead_lettered=row["dead_lettered"],
-        pending=row["pending"],
-        lag=lag_text(row["lag_seconds"], row["pending"]),
-    )
-
-
-def lag_text(seconds: float, pending: int) -> str:
-    """How old the oldest pending event is, in words."""
-    if not pending:
-        return "none"
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {name}"
-    return f"{seconds:.1f} s"
 
 
 HANDLERS: list[BaseRouteHandler] = [show_delivery, act, act_on_letter]

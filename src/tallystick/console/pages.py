@@ -15,7 +15,7 @@ from tallystick.errors import NotFoundError
 
 _PACKAGE = files("tallystick.console")
 _TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-_STATIC = frozenset({"console.css", "console.js", "proof.js", "tally.svg"})
+_STATIC = frozenset({"console.css", "console.js", "proof.js", "walk.js", "tally.svg"})
 
 
 def _load(name: str) -> str | None:

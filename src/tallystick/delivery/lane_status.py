@@ -15,6 +15,8 @@ from tallystick.delivery.lane import Lane
 from tallystick.delivery.metrics import LAG_EVENTS, OLDEST_PENDING_SECONDS
 from tallystick.delivery.round import Sealed
 from tallystick.errors import TallystickError
+from tallystick.plugin import ReadsBack
+from tallystick.rates import Rate
 
 _READS_MAX = 50
 
@@ -32,6 +34,8 @@ class LaneStatus:
         self._sealed = sealed
         self._clock = clock
         self._received: dict[str, tuple[int, float]] = {}
+        self._rate = Rate()
+        self._delivered: int | None = None
 
     def page(self) -> dict[str, Any]:
         """The row of `/v1/status`; sets the gauges. Blocking (may read a few events)."""
@@ -43,7 +47,9 @@ class LaneStatus:
             filtered.update(account.filtered)
             dead.update(account.dead_lettered)
         settled = {handle: account.settled for handle, account in accounts.items()}
-        pending = sum(size - settled.get(handle, 0) for handle, size in self._sealed.known_sizes().items())
+        sizes = self._sealed.known_sizes()
+        pending = sum(size - settled.get(handle, 0) for handle, size in sizes.items())
+        delivered = sum(account.delivered for account in accounts.values())
         lag_s = self._lag_s() if pending else 0.0
         LAG_EVENTS.labels(lane.name).set(pending)
         OLDEST_PENDING_SECONDS.labels(lane.name).set(lag_s)
@@ -51,24 +57,35 @@ class LaneStatus:
             "state": "held_up" if lane.trouble else lane.sender.state,
             "reason": lane.trouble or lane.sender.reason,
             "guarantee": getattr(lane.destination, "effective_guarantee", lane.destination.guarantee),
-            "delivered": sum(account.delivered for account in accounts.values()),
+            "accepted": sum(sizes.values()),
+            "delivered": delivered,
             "filtered": dict(filtered),
             "dead_lettered": sum(dead.values()),
             "dead_letter_reasons": dict(dead),
             "pending": pending,
             "lag_seconds": round(lag_s, 3),
+            "rate": self._rate_of(delivered),
             "last_success": lane.sender.last_success,
+            "last_error": _error(lane.sender.last_error),
+            "reads_back": isinstance(lane.destination, ReadsBack),
             "tenants": {
                 account.tenant: {
                     "accepted": self._sealed.size(handle),
                     "delivered": account.delivered,
                     "filtered": account.filtered,
                     "dead_lettered": sum(account.dead_lettered.values()),
+                    "dead_letter_reasons": account.dead_lettered,
                     "pending": account.pending(self._sealed.size(handle)),
                 }
                 for handle, account in accounts.items()
             },
         }
+
+    def _rate_of(self, delivered: int) -> float:
+        """Events delivered a second, lately; what was delivered before this process started is not of now."""
+        self._rate.add(max(0, delivered - (delivered if self._delivered is None else self._delivered)))
+        self._delivered = delivered
+        return self._rate.per_second()
 
     def _lag_s(self) -> float:
         """Seconds since the oldest pending event was received."""
@@ -95,3 +112,7 @@ class LaneStatus:
             return index, self._clock()  # not readable now: its age is not known, and the lane says why it is held up
         self._received[handle] = index, received
         return index, received
+
+
+def _error(found: tuple[float, str] | None) -> dict[str, Any] | None:
+    return None if found is None else {"at": found[0], "reason": found[1]}

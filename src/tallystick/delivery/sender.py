@@ -38,6 +38,7 @@ class Sender:
         self.name = name
         self.reason = ""
         self.last_success: float | None = None  # Unix seconds
+        self.last_error: tuple[float, str] | None = None  # Unix seconds, why; stays when it is over
         self._destination = destination
         self._settings = settings
         self._breaker = Breaker(settings.breaker_failures, settings.retry_min.seconds, settings.retry_max.seconds)
@@ -174,6 +175,7 @@ class Sender:
                 cut=planned.record.name,
             )
         self.reason = answer.reason or answer.kind.value
+        self.last_error = time.time(), self.reason
         if answer.kind is AnswerKind.PARK:
             self._breaker.is_probing = False
             self._parked.set()

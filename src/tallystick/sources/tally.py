@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
+from tallystick.rates import Rate
 from tallystick.sources.submission import Outcome
 
 _ACCEPTED = Counter("tallystick_events_accepted", "Events made durable.", ["source"])
@@ -20,7 +21,7 @@ _QUARANTINED = Counter("tallystick_records_quarantined", "Records kept in the qu
 
 @dataclass(slots=True)
 class SourceTally:
-    """Counts of one source since the start; ``last_at`` is the received time of its last request, empty before one."""
+    """Counts of one source since the start; ``rate`` is of accepted events, ``last_at`` the received time of its last request, empty before one."""
 
     type: str
     accepted: int = 0
@@ -28,6 +29,7 @@ class SourceTally:
     filtered: int = 0
     quarantined: int = 0
     last_at: str = ""
+    rate: Rate = field(default_factory=Rate)
     _counters: tuple[Any, ...] = field(default=())
 
 
@@ -67,6 +69,7 @@ class SourceTallies:
                 counter.inc(number)
         accepted, duplicates, filtered, quarantined = numbers
         tally.accepted += accepted
+        tally.rate.add(accepted)
         tally.duplicates += duplicates
         tally.filtered += filtered
         tally.quarantined += quarantined
@@ -87,6 +90,7 @@ class SourceTallies:
                 "filtered": tally.filtered,
                 "quarantined": tally.quarantined,
                 "last_at": tally.last_at or None,
+                "rate": tally.rate.per_second(),
             }
             for name, tally in self._tallies.items()
         }

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tallystick.console.delivery_page import lag_text, view_destination
 from tallystick.console.event_view import context_facts, summary_facts, view_changes, view_event
 from tallystick.console.facets import actor_names, short_count, view_facets
 from tallystick.console.histogram import HEIGHT, draw_histogram, step_text
@@ -167,22 +166,3 @@ def test_hidden_characters_become_visible(char: str) -> None:
     """What hides or reorders text is shown as an escape."""
     assert char not in visible(f"a{char}b")
     assert visible("Zoë 日本 \n\t") == "Zoë 日本 \n\t"
-
-
-def test_a_destinations_account_balances_by_construction() -> None:
-    """Accepted is the sum of the four outcomes; states are in words."""
-    row = {
-        "type": "webhook",
-        "guarantee": "at_least_once",
-        "state": "parked",
-        "reason": "401",
-        "delivered": 5,
-        "filtered": {"where": 2},
-        "dead_lettered": 1,
-        "pending": 3,
-        "lag_seconds": 90.0,
-    }
-    view = view_destination("hook", row)
-    assert view.accepted == 11
-    assert (view.tone, view.lag, view.filters) == ("bad", "1.5 min", "2 by where")
-    assert lag_text(100, 0) == "none"

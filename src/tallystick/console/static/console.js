@@ -1,5 +1,6 @@
 // Makes the server's pages quicker to use; every page reads without it. No framework, no state outside the URL.
 import { checkProofs } from "./proof.js";
+import { walk } from "./walk.js";
 
 const columns = document.querySelector(".columns");
 const list = document.getElementById("events");
@@ -235,6 +236,13 @@ if (liveSwitch && list) {
     else isHeld = true;
     showLive();
   });
+}
+
+// --- reconcile: step by step -------------------------------------------------------------------------------------------
+const walkForm = document.querySelector("form[data-walk]");
+if (walkForm) {
+  const announce = (text) => { document.querySelector("#walk [role=status]").textContent = text; };
+  walk(walkForm, announce).catch((error) => announce(`Stopped: ${error.message}`));
 }
 
 // --- keys -------------------------------------------------------------------------------------------------------------
