@@ -12,20 +12,47 @@ import logging
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 
 from tallystick.durable import replace_volatile
 
-log = structlog.get_logger("tallystick")
 _unpublished: set[str] = set()
+_level: str | None = None
+
+
+class _Log:
+    """A structlog logger that is made when the first line is written: the library and what it loads cost a process 0.1 s of
+    CPU time, and most processes have nothing to say."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_logger(), name)
+
+
+log = _Log()
 
 
 def configure_logging(level: str = "INFO") -> None:
     """Send JSON lines to stderr, at ``level`` and above; what libraries log comes the same way, from warnings on."""
+    global _level
+    _level = level
+    _logger.cache_clear()
+    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
+
+
+@cache
+def _logger() -> Any:
+    import structlog  # here: see `_Log`
+
+    if _level is not None:
+        _configure(structlog, _level)
+    return structlog.get_logger("tallystick")
+
+
+def _configure(structlog: Any, level: str) -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -38,7 +65,6 @@ def configure_logging(level: str = "INFO") -> None:
         logger_factory=lambda *_: _LineLogger(),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(handlers=[_LibraryHandler()], level=logging.WARNING, force=True)
 
 
 class _LibraryHandler(logging.Handler):

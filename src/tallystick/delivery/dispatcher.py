@@ -13,11 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tallystick.archive.catalog import CatalogDamagedError
-from tallystick.archive.reader import ArchiveReader
+from tallystick.archive.catalog import Catalog, CatalogDamagedError
 from tallystick.config import Config, DestinationSettings
 from tallystick.delivery.builder import CutBuilder
 from tallystick.delivery.control import serve
@@ -42,6 +42,9 @@ from tallystick.plugin import Destination
 from tallystick.privacy.keys import KeyStore
 from tallystick.query.evaluate import compile_query
 from tallystick.telemetry import log, publish_status
+
+if TYPE_CHECKING:
+    from tallystick.archive.reader import ArchiveReader
 
 T = TypeVar("T")
 ROLE = "dispatcher"
@@ -102,12 +105,13 @@ class SealedHeads:
 class _ArchiveView:
     """The archive as `events.EventReader` sees it. A damaged catalog is made again by the archiver: until then, it is away."""
 
-    def __init__(self, reader: ArchiveReader) -> None:
-        self._reader = reader
+    def __init__(self, config: Config, keys: KeyStore) -> None:
+        self._config, self._keys = config, keys
+        self._catalog = Catalog(config.data_dir / "catalog.sqlite")
 
     def mark(self, handle: str) -> int:
         with _catalog_away():
-            return self._reader.catalog.mark(handle)
+            return self._catalog.mark(handle)
 
     def lines(self, handle: str, first_index: int, count: int) -> list[tuple[int, bytes]]:
         with _catalog_away():
@@ -115,7 +119,15 @@ class _ArchiveView:
 
     def lost(self, handle: str) -> list[tuple[int, int]]:
         with _catalog_away():
-            return self._reader.catalog.lost(handle)
+            return self._catalog.lost(handle)
+
+    @cached_property
+    def _reader(self) -> ArchiveReader:
+        from tallystick.archive.reader import (
+            ArchiveReader,  # with it comes Arrow: only who has fallen behind the journal reads chunks
+        )
+
+        return ArchiveReader(self._config, self._keys)
 
 
 @contextlib.contextmanager
@@ -285,7 +297,7 @@ def compile_where(text: str) -> Predicate:
 
 
 def open_parts(config: Config, keys: KeyStore) -> Parts:
-    view = _ArchiveView(ArchiveReader(config, keys))
+    view = _ArchiveView(config, keys)
     patience = config.journal.read_patience.seconds
     journal, again = (JournalReader(config.data_dir, keys, patience_s=patience) for _ in range(2))
     reader = EventReader(journal, again, view, config.delivery.cache.bytes)

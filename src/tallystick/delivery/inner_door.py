@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
 import msgspec
 
 from tallystick.delivery.history import SettledCut
@@ -50,6 +49,8 @@ class InnerDoor:
         await self._call("/events", {"tenant": tenant, "events": events}, "an event")
 
     async def _call(self, path: str, body: dict[str, Any], what: str) -> None:
+        import httpx  # a follower with nothing to tell does not need it
+
         try:
             # Through an open descriptor of run/: a data directory may lie deeper than the 108 bytes of sun_path.
             directory = os.open(self._run_dir, os.O_RDONLY | os.O_DIRECTORY)

@@ -16,8 +16,8 @@ import msgspec
 import zstandard
 
 from tallystick.errors import IntegrityError
-from tallystick.journal.dedupe import Claim, Digester, count_sent, dedupe_section
-from tallystick.journal.dedupe_digest import open_section
+from tallystick.journal.dedupe_claim import Claim, count_sent, dedupe_section
+from tallystick.journal.dedupe_digest import Digester, open_section
 from tallystick.journal.entries import TenantBatch
 from tallystick.journal.frame import events_payload, split_payload
 from tallystick.journal.group import compress_lines

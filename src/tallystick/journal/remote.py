@@ -26,7 +26,7 @@ import zstandard
 
 from tallystick.errors import ConflictError, IntegrityError, NotAcceptingError, OutcomeUnknownError
 from tallystick.journal.commit import ZSTD_LEVEL
-from tallystick.journal.dedupe import Digester
+from tallystick.journal.dedupe_digest import Digester
 from tallystick.journal.entries import Append, Committed, TenantBatch, TenantCommitted
 from tallystick.journal.packed import HASH_BYTES, PackedBatch, pack_batch
 from tallystick.journal.pieces import Pieces

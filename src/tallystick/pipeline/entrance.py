@@ -25,7 +25,7 @@ from tallystick.http.limits import BodyReader
 from tallystick.http.logins import LoginGuard
 from tallystick.http.protocol import LimitedProtocol, limited_protocol
 from tallystick.http.proxy import UnixProxy
-from tallystick.journal.dedupe import Digester
+from tallystick.journal.dedupe_digest import Digester
 from tallystick.journal.entries import Appender
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.pipeline.bounds import Bounds

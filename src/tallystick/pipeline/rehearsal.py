@@ -19,7 +19,7 @@ from tallystick.config import Config
 from tallystick.errors import ConfigError, EventInvalidError
 from tallystick.event import Event
 from tallystick.event.codec import EventReader, Limits
-from tallystick.journal.dedupe import Digester
+from tallystick.journal.dedupe_digest import Digester
 from tallystick.journal.entries import Appender, TenantBatch
 from tallystick.journal.tenants import Tenant, TenantRegistry
 from tallystick.plugin import NOTHING_KNOWN, BatchFacts, Record, Transform

@@ -13,7 +13,7 @@ from socket import socket
 import uvloop
 
 from tallystick.config import Config
-from tallystick.journal.dedupe import Digester
+from tallystick.journal.dedupe_digest import Digester
 from tallystick.journal.remote import RemoteJournal, RemoteTenants
 from tallystick.pipeline.bounds import Bounds
 from tallystick.pipeline.context import Installation

@@ -161,4 +161,4 @@ def _mapping(config: Config, settings: AuditSettings) -> AuditMapping:
     )
 
 
-KIND = SourceKind(AuditSettings, lambda plan: f"POST {_path(plan)}", _doors, is_built_in=True, own_mapping=_mapping)
+KIND = SourceKind(AuditSettings, lambda plan: f"POST {_path(plan)}", _doors, own_mapping=_mapping)

@@ -246,7 +246,6 @@ KIND = SourceKind(
     HecSettings,
     lambda plan: f"POST {_base(plan)}",
     _doors,
-    is_built_in=True,
     mappings=(NATIVE,),
     reread=reread,
 )

@@ -33,7 +33,7 @@ from tallystick.event.codec import EventReader, ReadBatch, Shape, encode_lines
 from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.http.turns import Turns
-from tallystick.journal.dedupe import Digester
+from tallystick.journal.dedupe_digest import Digester
 from tallystick.journal.entries import Append, Appender, Committed, FilterCount, TenantBatch
 from tallystick.journal.space import FULL_ERRNOS
 from tallystick.journal.tenants import SERVER_TENANT, Tenant, TenantRegistry, UnknownTenantError, is_tenant_name

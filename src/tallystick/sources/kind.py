@@ -45,8 +45,11 @@ KINDS: dict[str, str] = {
 }
 """Type → the module whose ``KIND`` it is, and behind it in brackets the extra that brings its packages, when it needs one.
 
-Modules with an extra are imported when a configuration names their type; they have no built-in source.
+A module is imported when a configuration names its type, or when the type is built in.
 """
+
+BUILT_IN = frozenset({"audit", "hec", "kubernetes", "otlp"})
+"""The types that need no table (`SourceKind` says what that is)."""
 
 NATIVE = "native"
 """Mapping of records that are events as `/v1/events` takes them."""
@@ -100,7 +103,6 @@ class SourceKind:
     settings: type[SourceSettings]
     way: Callable[[SourcePlan], str]
     doors: Callable[[DoorParts, SourcePlan], Iterable[Route]] = lambda _parts, _plan: ()
-    is_built_in: bool = False
     source: Callable[[Any, SourceContext], Source] | None = None
     listener: Callable[[DoorParts, SourcePlan, SourceContext], Source | None] | None = None
     mappings: tuple[str, ...] = ()
@@ -126,5 +128,4 @@ def load_kind(name: str) -> SourceKind:
 
 def built_in_kinds() -> dict[str, SourceKind]:
     """The types that need no table."""
-    kinds = {name: load_kind(name) for name, place in KINDS.items() if "[" not in place}
-    return {name: kind for name, kind in kinds.items() if kind.is_built_in}
+    return {name: load_kind(name) for name in KINDS if name in BUILT_IN}

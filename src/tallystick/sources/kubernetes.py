@@ -84,4 +84,4 @@ def _doors(parts: DoorParts, plan: SourcePlan) -> Iterable[Route]:
     yield Route(_path(plan), KubernetesDoor(parts, plan), refuse=refuse)
 
 
-KIND = SourceKind(KubernetesSettings, lambda plan: f"POST {_path(plan)}", _doors, is_built_in=True)
+KIND = SourceKind(KubernetesSettings, lambda plan: f"POST {_path(plan)}", _doors)

@@ -168,4 +168,4 @@ def _listener(parts: DoorParts, plan: SourcePlan, context: SourceContext) -> Sou
     return OtlpGrpcSource(settings, parts, plan, context.limits, context.base_dir)
 
 
-KIND = SourceKind(OtlpSourceSettings, _way, _doors, is_built_in=True, own_mapping=_mapping, listener=_listener)
+KIND = SourceKind(OtlpSourceSettings, _way, _doors, own_mapping=_mapping, listener=_listener)

@@ -10,10 +10,10 @@ from tallystick.config.settings import Config, Settings
 from tallystick.errors import ConfigError, KeysMissingError
 from tallystick.plugin import Transform
 from tallystick.transforms.batch import CompileQuery
-from tallystick.transforms.enrich import Enrich, EnrichSettings
+from tallystick.transforms.enrich.settings import EnrichSettings
 from tallystick.transforms.filter import Filter, FilterSettings
 from tallystick.transforms.function import Function, FunctionSettings
-from tallystick.transforms.library import find_mapping, load_mappings, mappings_of
+from tallystick.transforms.library import find_mapping, load_mappings, redact_tables
 from tallystick.transforms.mapping import MapOptions, Mapping, MapResult, Problem, RecordMapping
 from tallystick.transforms.redact import Redact, RedactSettings
 from tallystick.transforms.sample import Sample, SampleSettings
@@ -45,7 +45,6 @@ _MAKERS: dict[type[Settings], Any] = {
     RemoveSettings: Remove,
     SplitSettings: Split,
     SampleSettings: Sample,
-    EnrichSettings: Enrich,
     FunctionSettings: Function,
 }
 """Those that are made of name, settings, configuration and query language."""
@@ -74,10 +73,13 @@ def build_transform(
     settings = decode_table(config, "transforms", name, table, TRANSFORMS[kind])
     match settings:
         case RedactSettings():
-            mappings = {one.name: (one.redact_allow, one.redact_keys) for one in mappings_of(config)}
-            return Redact(name, settings, mappings, derive or _no_keys)
+            return Redact(name, settings, redact_tables(config), derive or _no_keys)
         case FilterSettings():
             return Filter(name, settings, compile_query)
+        case EnrichSettings():
+            from tallystick.transforms.enrich.transform import Enrich  # its kinds of data load much, and few ask for any
+
+            return Enrich(name, settings, config, compile_query)
     make: Callable[[str, Any, Config, CompileQuery], Transform] = _MAKERS[type(settings)]
     return make(name, settings, config, compile_query)
 

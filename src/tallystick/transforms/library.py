@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tallystick.config.settings import Config
 from tallystick.errors import ConfigError
@@ -20,11 +21,20 @@ from tallystick.transforms.mapping import Mapping
 SUFFIX = ".toml"
 
 
-@cache
 def load_mappings() -> dict[str, Mapping]:
-    """All mappings that ship with Tallystick, by name."""
-    made = (make_mapping(tomllib.loads(text)) for text in mapping_texts().values())
-    return {mapping.name: mapping for mapping in made}
+    """All mappings that ship with Tallystick, by name, which is that of their file."""
+    return {name: _our_mapping(name) for name in mapping_texts()}
+
+
+@cache
+def _our_mapping(name: str) -> Mapping:
+    """One of them; a server makes those that its sources name, and no other."""
+    return make_mapping(_our_table(name))
+
+
+@cache
+def _our_table(name: str) -> dict[str, Any]:
+    return tomllib.loads(mapping_texts()[name])
 
 
 @cache
@@ -79,16 +89,24 @@ def find_mapping(name: str, base_dir: Path, more: Iterable[str] = ()) -> Mapping
     """The mapping of that name or file. Raises ConfigError; ``more`` are names that its hint tells besides ours."""
     if name.endswith(SUFFIX):
         return read_mapping(base_dir / name)
-    ours = load_mappings()
+    ours = mapping_texts()
     if name not in ours:
         known = ", ".join(sorted({*ours, *more}))
         raise ConfigError(
             f"there is no mapping `{name}`", hint=f"Known: {known}; one of your own is named by its file, as in acme.toml"
         )
-    return ours[name]
+    return _our_mapping(name)
 
 
-def mappings_of(config: Config) -> list[Mapping]:
-    """Ours, and behind them those that a source of this configuration names by its file. Raises ConfigError."""
+def redact_tables(config: Config) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+    """What the mappings say of secrets, by name, as (allow, keys): ours, and those that a source of this configuration names by
+    its file. One that says nothing is not there. Raises ConfigError."""
+    tables = {name: _redact_of(_our_table(name).get("redact", {})) for name, text in mapping_texts().items() if "[redact]" in text}
     named = {str(table.get("mapping", "")) for table in config.sources.values()}
-    return [*load_mappings().values(), *(read_mapping(config.base_dir / name) for name in sorted(named) if name.endswith(SUFFIX))]
+    for mapping in (read_mapping(config.base_dir / name) for name in sorted(named) if name.endswith(SUFFIX)):
+        tables[mapping.name] = mapping.redact_allow, mapping.redact_keys
+    return tables
+
+
+def _redact_of(table: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+    return frozenset(table.get("allow", ())), frozenset(table.get("keys", ()))

@@ -19,7 +19,8 @@ from tallystick.event.codec import EventReader
 from tallystick.pipeline.cases import run_cases
 from tallystick.query.evaluate import compile_query
 from tallystick.transforms import build_transform
-from tallystick.transforms.enrich import Enrich, dataset
+from tallystick.transforms.enrich import dataset
+from tallystick.transforms.enrich.transform import Enrich
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "enrich" / "tallystick.toml"
 PEOPLE = """
