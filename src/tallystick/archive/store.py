@@ -45,9 +45,10 @@ _CLIENT_OPTIONS = frozenset(
 class ArchiveStore:
     """Thread-safe. Every method raises DestinationUnavailableError while the store cannot be reached."""
 
-    def __init__(self, url: str, options: dict[str, str] | None = None, *, retry_s: float = 30.0) -> None:
-        """``retry_s``: how long one call tries again by itself before it raises, in seconds."""
+    def __init__(self, url: str, options: dict[str, str] | None = None, *, retry_s: float = 30.0, what: str = "archive") -> None:
+        """``retry_s``: how long one call tries again by itself before it raises, in seconds. ``what``: the table of the configuration."""
         self.url = url
+        self._what = what
         self._root: Path | None = None
         if "://" not in url or url.startswith("file://"):
             self._root = Path(url.removeprefix("file://"))
@@ -58,8 +59,8 @@ class ArchiveStore:
             self._store = open_remote(url, options or {}, retry_s)
         except (BaseError, ValueError, TypeError) as error:
             raise ConfigError(
-                f"the archive store cannot be opened: {error}",
-                place=f"[archive] store = {url!r}",
+                f"the {what} store cannot be opened: {error}",
+                place=f"[{what}] store = {url!r}",
                 hint="Options are named as obstore names them (region, endpoint, access_key_id …)",
             ) from error
 
@@ -95,9 +96,13 @@ class ArchiveStore:
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """The paths of all objects under a prefix that ends at a slash; in no order."""
+        yield from (path for path, _ in self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """As `list`, with the bytes of each object."""
         with self._translating(prefix):
             for page in obstore.list(self._store, prefix.rstrip("/") or None):
-                yield from (entry["path"] for entry in page)
+                yield from ((entry["path"], int(entry["size"])) for entry in page)
 
     def delete(self, path: str) -> None:
         """Remove an object; harmless when it is gone. The catalog must no longer count on it."""
@@ -135,15 +140,15 @@ class ArchiveStore:
         try:
             yield
         except (MissingError, FileNotFoundError) as error:
-            raise NotFoundError("no such object in the archive", place=self.place(path)) from error
+            raise NotFoundError(f"no such object in the {self._what}", place=self.place(path)) from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
             raise DestinationUnavailableError(
-                f"the archive store refuses us: {error}",
+                f"the {self._what} store refuses us: {error}",
                 place=self.place(path),
-                hint="Check [archive] options and the bucket's policy",
+                hint=f"Check [{self._what}] options and the bucket's policy",
             ) from error
         except (BaseError, OSError) as error:
-            raise DestinationUnavailableError(f"the archive store failed: {error}", place=self.place(path)) from error
+            raise DestinationUnavailableError(f"the {self._what} store failed: {error}", place=self.place(path)) from error
 
 
 def open_remote(url: str, options: dict[str, str], retry_s: float) -> Any:

@@ -14,6 +14,7 @@ import typer
 
 from tallystick import __version__
 from tallystick.cli import (
+    backup,
     check,
     doctor,
     drift,
@@ -50,6 +51,7 @@ SERVER_MODULES = frozenset(
         "opentelemetry",
         "prometheus_client",
         "pyarrow",
+        "pyrage",
         "re2",
         "rfc8785",
         "uvicorn",
@@ -82,6 +84,7 @@ retention.register(app)
 hold.register(app)
 review.register(app)
 report.register(app)
+backup.register(app)
 mappings.register(app)
 rules.register(app)
 

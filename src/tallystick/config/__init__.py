@@ -1,6 +1,7 @@
 """Configuration: every setting declared once (`settings`), values with units (`units`), one reader (`load`)."""
 
 from tallystick.config.alerts import AlertSettings
+from tallystick.config.backup import BackupSettings
 from tallystick.config.load import load_config
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
 from tallystick.config.reports import ReportSettings
@@ -30,6 +31,7 @@ from tallystick.config.units import Duration, Size
 __all__ = [
     "AlertSettings",
     "ArchiveSettings",
+    "BackupSettings",
     "BatchSettings",
     "CaseSettings",
     "CatalogSettings",

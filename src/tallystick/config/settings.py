@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, field
 
 from tallystick.config.alerts import AlertSettings
+from tallystick.config.backup import BackupSettings
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
 from tallystick.config.reports import ReportSettings
@@ -329,6 +330,7 @@ class Config(Settings, frozen=True):
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     reports: ReportSettings = field(default_factory=ReportSettings)
+    backup: BackupSettings = field(default_factory=BackupSettings)
     tenants: dict[str, TenantSettings] = field(default_factory=dict)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -359,4 +361,18 @@ class Config(Settings, frozen=True):
         store = self.archive.store
         if store is None:
             return str(self.data_dir / "archive")
+        return store if "://" in store else str(self.base_dir / store)
+
+    @property
+    def backup_url(self) -> str | None:
+        """Where backups go: a URL with a scheme, or an absolute directory; None when none are made."""
+        store = self.backup.store
+        return store if store is None or "://" in store else str(self.base_dir / store)
+
+    @property
+    def backup_keys_url(self) -> str | None:
+        """Where key backups go; never below `backup_url`."""
+        store = self.backup.keys_store
+        if store is None:
+            return None if self.backup_url is None else self.backup_url.rstrip("/") + ".keys"
         return store if "://" in store else str(self.base_dir / store)

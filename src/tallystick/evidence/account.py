@@ -83,6 +83,10 @@ class AccountLog:
         """As `entries`, with the journal seq that each came from: what `append` takes."""
         return self.entries(first, count), [seq for _, seq in self._rows(first, count)]
 
+    def end(self) -> int:
+        """Bytes of ``entries`` that the entries in force take. Raises IntegrityError when the index is cut."""
+        return self._end(self.count)
+
     def close(self) -> None:
         """Release the descriptors."""
         if self._fds is not None:

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tallystick.config import SealSettings
 from tallystick.durable import RoleLock, replace_file
 from tallystick.errors import UnreadableError
+from tallystick.evidence.backup_note import backup_key_name
 from tallystick.evidence.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
 from tallystick.evidence.entry import Salter
 from tallystick.evidence.growth import Growth
@@ -265,7 +266,8 @@ class Sealer:
             self._policy, line.policy = policy, self._root.size + len(entries)
             entries.append(("policy", {"at": at, **msgspec.to_builtins(policy)}))
         server = self._place.server_name
-        names = [receipt_key_name(server), manifest_key_name(server), statement_key_name(server), *(head.origin for head in quoted)]
+        own = (receipt_key_name(server), manifest_key_name(server), statement_key_name(server), backup_key_name(server))
+        names = [*own, *(head.origin for head in quoted)]
         line.keys = [name for name in names if name not in self._heads.state.keys]
         entries += [("key", {"name": name, "vkey": vkey(name, self._signer(name).public_key())}) for name in line.keys]
         if time.monotonic() >= self._last_heartbeat + self._settings.heartbeat.seconds or not self._last_heartbeat:

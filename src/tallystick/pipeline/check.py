@@ -13,6 +13,7 @@ from tallystick.alerts.library import load_rules
 from tallystick.config import Config
 from tallystick.destinations import build_destinations, read_settings
 from tallystick.errors import TallystickError
+from tallystick.pipeline.backup import check_backup
 from tallystick.pipeline.reviews import check_reviews
 from tallystick.plugin import AnswerKind, Destination
 from tallystick.query.evaluate import compile_query
@@ -29,6 +30,7 @@ def check_config(config: Config) -> list[dict[str, Any]]:
     load_rules(config)
     check_reviews(config)
     load_frameworks(config)
+    check_backup(config)
     wheres = {name: settings.where for name, (_, settings) in read_settings(config).items()}
     return [_way(config, plan, wheres) for name, plan in plans.items() if name != INNER]
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from tallystick.config import Config, load_config
 from tallystick.config.load import place_of, read_text
 from tallystick.errors import ConfigError, TallystickError
+from tallystick.evidence.backup_note import backup_key_name
 from tallystick.evidence.manifest import manifest_key_name
 from tallystick.evidence.receipt import receipt_key_name
 from tallystick.evidence.statement import statement_key_name
@@ -92,7 +93,8 @@ def _read(options: StartOptions) -> tuple[bytes, Config]:
 
 def server_key_names(server_name: str) -> tuple[str, ...]:
     """Keys that sign something other than heads: made before the roles start, introduced by the sealer's `key` entries."""
-    return receipt_key_name(server_name), manifest_key_name(server_name), statement_key_name(server_name)
+    kinds = (receipt_key_name, manifest_key_name, statement_key_name, backup_key_name)
+    return tuple(name_of(server_name) for name_of in kinds)
 
 
 def base_url(config: Config) -> str:
