@@ -69,3 +69,22 @@ def test_axe_finds_no_serious_fault(page: Page, path: str, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     page.goto(path)
     assert serious_faults(page) == []
+
+
+def test_an_actor_and_a_target_are_a_key_away(page: Page, server: Server) -> None:
+    """`g a` and `g t` lead from an event to their pages; the counts are the API's, and both pages stand before axe."""
+    page.goto("/?tenant=acme&q=action:role.grant&open=grant")
+    page.keyboard.press("g")
+    page.keyboard.press("a")
+    expect(page.locator("h1")).to_have_text("Ana")
+    found = server.http.get("/v1/histogram", params={"tenant": "acme", "query": "actor.id:u_17", "from": "-30d"}).json()
+    expect(page.locator(".caption strong")).to_have_text(f"{found['total']:,}")
+    assert serious_faults(page) == []
+    page.goto("/?tenant=acme&q=action:role.grant&open=grant")
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    expect(page.locator("h1")).to_have_text("Bob")
+    expect(page.locator("#settings tr", has_text="/role")).to_contain_text("admin")
+    assert serious_faults(page) == []
+    page.locator("#settings").get_by_role("link", name="Ana").click()
+    expect(page.locator("h1")).to_have_text("Ana")

@@ -32,12 +32,12 @@ environment = jinja2.Environment(
 environment.filters["visible"] = visible
 
 
-def render(name: str, status_code: int = 200, **values: Any) -> Response[bytes]:
+def render(name: str, status_code: int = 200, /, **values: Any) -> Response[bytes]:
     """A page as a response."""
     return Response(render_bytes(name, **values), media_type="text/html", status_code=status_code)
 
 
-def render_bytes(name: str, **values: Any) -> bytes:
+def render_bytes(name: str, /, **values: Any) -> bytes:
     """A page as bytes."""
     return environment.get_template(name).render(**values).encode()
 

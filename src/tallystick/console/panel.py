@@ -28,7 +28,7 @@ async def build_panel(deps: ApiDeps, caller: Caller, state: ViewState, request_i
     try:
         tenant, found = await find_event(deps, caller, state.tenant or None, state.open)
     except NotFoundError:
-        return {"missing": True, "actor_href": ""}
+        return {"missing": True, "actor_href": "", "target_href": ""}
     await deps.auditor.record(caller, "event.read", tenants=[tenant], target=("event", state.open), request_id=request_id)
     event = msgspec.json.decode(found.line)
     tab = state.tab if state.tab in dict(TABS) else "summary"
@@ -37,13 +37,22 @@ async def build_panel(deps: ApiDeps, caller: Caller, state: ViewState, request_i
         "missing": False,
         "tab": tab,
         "tabs": [(name, _tab_name(name, title, event)) for name, title in TABS],
-        "actor_href": state.only(f"actor:{quote_value(str((event.get('actor') or {}).get('id', '')))}"),
+        "actor_href": thing_href("actor", event.get("actor"), tenant),
+        "target_href": thing_href("target", (event.get("targets") or [None])[0], tenant),
         "action": view.action,
         "outcome": view.outcome,
         "mark": view.mark,
         "parts": view.parts,
     }
     return values | await _tab(deps, tab, state, tenant, found, event)
+
+
+def thing_href(role: str, thing: dict[str, Any] | None, tenant: str) -> str:
+    """The page of an actor or a target; empty for none."""
+    if not thing or not thing.get("id"):
+        return ""
+    kind = {"type": str(thing["type"])} if role == "target" and thing.get("type") else {}
+    return f"/{role}?{urlencode({'id': str(thing['id']), **kind, 'tenant': tenant})}"
 
 
 def _tab_name(tab: str, title: str, event: dict[str, Any]) -> str:

@@ -259,13 +259,20 @@ function moveFocus(step) {
   next.scrollIntoView({ block: "nearest" });
 }
 
+const follow = (url) => { if (url) location.assign(url); };
+
 const actions = {
   "/": () => document.querySelector("input[type=search]")?.focus(),
   j: () => moveFocus(1),
   k: () => moveFocus(-1),
   e: () => document.querySelector("[data-export]")?.click(),
   v: () => document.querySelector("#panel [data-tab][href*='tab=proof']")?.click(),
-  "g a": () => { const actor = document.getElementById("panel")?.dataset.actor; if (actor) location.assign(actor); },
+  "g a": () => follow(document.getElementById("panel")?.dataset.actor),
+  "g t": () => follow(document.getElementById("panel")?.dataset.target),
+  "g e": () => follow("/"),
+  "g d": () => follow("/delivery"),
+  "g i": () => follow("/integrity"),
+  "g s": () => follow("/status"),
   "?": () => help.showModal(),
   Escape: () => document.querySelector("[data-close]")?.click(),
 };
