@@ -226,7 +226,7 @@ def _concerns(subject: Subject, key: AccessKey) -> bool:
 def _key(key: AccessKey) -> dict[str, Any]:
     times = {name: _time(getattr(key, name)) for name in ("created_at", "expires_at", "revoked_at", "last_used_at")}
     facts = {name: getattr(key, name) for name in ("id", "owner", "purpose")}
-    return {**facts, "tenants": list(key.tenants), "permissions": sorted(key.permissions), **times}
+    return {**facts, "tenants": ", ".join(key.tenants) or "all tenants", "permissions": sorted(key.permissions), **times}
 
 
 def _time(seconds: float | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tallystick.cli.connect import connect
-from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, print_json, print_rows, print_table, safe, wants_json
+from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, print_json, print_table, safe, wants_json
 from tallystick.errors import ConfigError
 
 review_app = typer.Typer(help="Reviews: look through events, sign, see what is due.", no_args_is_help=True)
@@ -47,7 +47,8 @@ def start(
         print_json(made)
         return
     count = "not counted in time" if made["events"] is None else f"{made['events']:,} events"
-    console.print(f"started: {made['id']}  {count}, received from {made['from']} to {made['to']}")
+    console.print(f"started: {made['id']}  {count}, received from {_short(made['from'])} to {_short(made['to'])}")
+    console.print(f"look:    tallystick search '{safe(made['query'])}' --tenant {made['tenant']}, or the console")
     console.print(f"sign it: tallystick review sign {made['id']} --clean --note '…'")
 
 
@@ -89,11 +90,13 @@ def list_reviews(url: UrlOption = None, key: KeyOption = None, json: JsonOption 
     if wants_json(json):
         print_json(page)
         return
-    rows = [(_name(one), one["tenant"], one["owner"], one["last_signed_at"] or "never", _due(one)) for one in page["due"]]
+    rows = [(_name(one), one["tenant"], one["owner"], _short(one["last_signed_at"]) or "never", _due(one)) for one in page["due"]]
     if rows:
         print_table(("due", "tenant", "owner", "last signed", "when"), rows)
-    columns = ("id", "schedule", "tenant", "query", "events", "started_by", "outcome", "signed_by", "signed_at")
-    print_rows(page["reviews"], columns, is_json=False, empty="No reviews yet.")
+    if not page["reviews"]:
+        console.print("No reviews yet.")
+        return
+    print_table(("id", "review", "tenant", "events", "started", "outcome", "signed"), map(_row, page["reviews"]))
 
 
 @review_app.command("show")
@@ -109,11 +112,25 @@ def show(id: str, url: UrlOption = None, key: KeyOption = None, json: JsonOption
             console.print(f"{name:<12} {safe(value)}")
 
 
-def _name(due: dict[str, Any]) -> str:
-    return due["schedule"] or due["query"] or "all events"
+def _name(subject: dict[str, Any]) -> str:
+    """Of a review, or of what is due."""
+    return subject["schedule"] or subject["query"] or "all events"
 
 
 def _due(due: dict[str, Any]) -> str:
     if due["due_at"] is None:
         return "when there are events"
-    return f"OVERDUE since {due['due_at']}" if due["is_overdue"] else due["due_at"]
+    at = _short(due["due_at"])
+    return f"OVERDUE since {at}" if due["is_overdue"] else at
+
+
+def _row(review: dict[str, Any]) -> tuple[object, ...]:
+    events = "?" if review["events"] is None else review["events"]
+    started = f"{_short(review['started_at'])} {review['started_by']}"
+    signed = f"{_short(review['signed_at'])} {review['signed_by']}".strip() or "not yet"
+    return review["id"], _name(review), review["tenant"], events, started, review["outcome"], signed
+
+
+def _short(time: str | None) -> str:
+    """A time without what is below the minute; the JSON has all of it."""
+    return (time or "")[:16].replace("T", " ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,12 @@ Report = dict[str, Any]
 _NUMBERS = frozenset(
     {"count", "events", "records", "waiting", "accepted", "delivered", "filtered", "dead_lettered", "pending", "statements"}
 )
+
+
+_COLUMNS_MAX = 7
+_WORD_MAX = 24
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def assemble(lines: Iterable[dict[str, Any]]) -> Report:
@@ -134,13 +141,17 @@ def _value(key: str, value: Any) -> Iterator[str]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    """Notes and checkpoints are long and stand beneath their row."""
+    """Notes and checkpoints are long and stand beneath their row; rows with many columns are lists of facts."""
     columns = [
         name
         for name in dict.fromkeys(name for row in rows for name in row)
         if name not in ("note", "checkpoint") or not _is_long(rows, name)
     ]
     long = [name for name in ("note", "checkpoint") if name not in columns and any(row.get(name) for row in rows)]
+    if len(columns) > _COLUMNS_MAX:
+        return "".join(
+            _facts({name: _plain(value) for name, value in row.items() if value not in (None, "", [], {})}) for row in rows
+        )
     head = "".join(
         f"<th class='n'>{_text(_words(name))}</th>" if name in _NUMBERS else f"<th>{_text(_words(name))}</th>" for name in columns
     )
@@ -149,12 +160,18 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         cells = "".join(
             f"<td class='n'>{_number(row.get(name))}</td>"
             if name in _NUMBERS and not isinstance(row.get(name), dict)
-            else f"<td>{_text(_plain(row.get(name)))}</td>"
+            else _cell(_plain(row.get(name)))
             for name in columns
         )
         body.append(f"<tr>{cells}</tr>")
         body += [f"<tr><td colspan='{len(columns)}'><pre>{_text(row[name])}</pre></td></tr>" for name in long if row.get(name)]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    """A hash or a key may be broken anywhere, so that it fits; words stay whole."""
+    is_wordy = all(len(word) <= _WORD_MAX for word in text.split())
+    return f"<td>{_text(text)}</td>" if is_wordy else f"<td class='b'>{_text(text)}</td>"
 
 
 def _is_long(rows: Sequence[dict[str, Any]], name: str) -> bool:
@@ -164,8 +181,12 @@ def _is_long(rows: Sequence[dict[str, Any]], name: str) -> bool:
 
 def _limits(report: Report) -> Iterator[str]:
     yield "<h2 id='limits'>What this report cannot show</h2><ul class='limits'>"
-    yield from (f"<li>{_text(one['text'])}</li>" for one in report["limits"])
+    yield from (f"<li>{_CODE.sub(_code, _text(one['text']))}</li>" for one in report["limits"])
     yield "</ul>"
+
+
+def _code(match: re.Match[str]) -> str:
+    return f"<code>{match[1]}</code>"
 
 
 def _annex(report: Report) -> Iterator[str]:
@@ -195,11 +216,14 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
+    if isinstance(value, int | float):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
     if isinstance(value, dict):
         return ", ".join(f"{name}: {_plain(one)}" for name, one in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    time = _TIME.fullmatch(str(value))  # the whole of it: a signed note that quotes a time stays as it was signed
+    return f"{time[1]} {time[2]} Z" if time else str(value)
 
 
 def _number(value: Any) -> str:

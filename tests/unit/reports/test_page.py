@@ -75,3 +75,16 @@ def test_a_report_that_broke_off_is_none() -> None:
     """Without its last line."""
     with pytest.raises(ValueError, match="broke off"):
         assemble(lines("x")[:-1])
+
+
+def test_a_signed_note_stays_as_it_was_signed() -> None:
+    """A time alone is shown short; within a statement not a character changes."""
+    note = "tallystick.statement/v1\nissued 2026-01-05T10:00:00.123456Z\npending 0\n\n\u2014 a/statement AAAA\n"
+    rows = [
+        {"note": note, "issued": "2026-01-05T10:00:00.123456Z", **{f"column_{n}": n for n in range(columns)}} for columns in (1, 12)
+    ]
+    for row in rows:
+        part = {"part": "deliveries", "title": "Delivery statements", "statements": [row]}
+        page = render(assemble([*lines("x")[:2], part, lines("x")[-1]]))
+        assert note in page
+        assert "2026-01-05 10:00:00 Z" in page
