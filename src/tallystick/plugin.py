@@ -180,6 +180,28 @@ class ReadsBack(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Indexes of a cut's events that are not at the destination, and of those that are there with other content; ascending."""
+
+    missing: Sequence[int]
+    changed: Sequence[int]
+
+
+@runtime_checkable
+class ReadsEvents(Protocol):
+    """A destination where each event lies under a name of its own, so that single ones can be compared and brought back."""
+
+    async def compare(self, cut: Cut) -> Compared:
+        """What is there of ``cut``, event by event. Raises DestinationUnavailableError."""
+
+    async def restore(self, cut: Cut, indexes: Sequence[int]) -> Answer:
+        """Write these events of ``cut`` where nothing lies under their names; never over something. May be repeated."""
+
+    async def list_indexes(self, tenant: str, after: int, limit: int) -> list[int]:
+        """The next indexes with an event of a tenant, behind ``after``; none where it keeps no index. Raises DestinationUnavailableError."""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """What a source received, before it is an event. ``line`` counts from 1 within the sender's request.
 

@@ -34,6 +34,22 @@ class Harness:
         """Event ids that the other side has, in its order."""
         raise NotImplementedError
 
+    def content(self) -> dict[str, Any]:
+        """All that the other side holds of each event, by event id. These four: only where single events are read back."""
+        raise NotImplementedError
+
+    def remove(self, event_id: str) -> None:
+        """Take one event away, as somebody with access to the other side would."""
+        raise NotImplementedError
+
+    def alter(self, event_id: str) -> None:
+        """Change what one event says there."""
+        raise NotImplementedError
+
+    def add_stranger(self) -> list[int]:
+        """Put something there that was never sent; the indexes that a walk is to name, none where such things cannot be known."""
+        raise NotImplementedError
+
     @contextmanager
     def broken(self) -> Iterator[Callable[[], Destination]]:
         """While it lasts, sending fails for a passing reason; gives the maker of an instance that meets it."""

@@ -61,6 +61,20 @@ class OpenSearchHarness(Harness):
     def ids(self) -> list[str]:
         return in_order(document["id"] for document in self.receiver.indexes.get("audit-acme", {}).values())
 
+    def content(self) -> dict[str, Any]:
+        return {document["id"]: (name, document) for name, document in self.receiver.indexes["audit-acme"].items()}
+
+    def remove(self, event_id: str) -> None:
+        del self.receiver.indexes["audit-acme"][self.content()[event_id][0]]
+
+    def add_stranger(self) -> list[int]:
+        self.receiver.indexes["audit-acme"]["stranger"] = {"id": "stranger"}
+        return []
+
+    def alter(self, event_id: str) -> None:
+        name, document = self.content()[event_id]
+        self.receiver.indexes["audit-acme"][name] = document | {"outcome": "failure"}
+
     @contextmanager
     def broken(self) -> Iterator[Callable[[], Destination]]:
         self.receiver.script = [Said(500)] * 1_000

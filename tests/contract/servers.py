@@ -75,6 +75,22 @@ class PostgresqlHarness(ServerHarness):
         rows = self.postgres.run('SELECT id FROM tallystick_events ORDER BY tenant, "index"', database=self.database)
         return [row[0] for row in rows]
 
+    def content(self) -> dict[str, Any]:
+        rows = self.postgres.run("SELECT id, row::text FROM tallystick_events row", database=self.database)
+        return {row[0]: row[1] for row in rows}
+
+    def remove(self, event_id: str) -> None:
+        self.postgres.run(f"DELETE FROM tallystick_events WHERE id = '{event_id}'", database=self.database)
+
+    def add_stranger(self) -> list[int]:
+        change = """UPDATE row SET "index" = 3, id = 'stranger'; INSERT INTO tallystick_events SELECT * FROM row"""
+        copy = "CREATE TABLE row AS SELECT * FROM tallystick_events LIMIT 1"
+        self.postgres.run(copy, *change.split("; "), "DROP TABLE row", database=self.database)
+        return [3]
+
+    def alter(self, event_id: str) -> None:
+        self.postgres.run(f"UPDATE tallystick_events SET actor_id = 'nobody' WHERE id = '{event_id}'", database=self.database)
+
     @contextmanager
     def broken(self) -> Iterator[Callable[[], Destination]]:
         dead = free_port()

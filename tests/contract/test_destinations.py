@@ -6,19 +6,24 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from contract.destinations import Harness, make_harness
 from contract.receivers import RECEIVERS
 from contract.servers import SERVERS, make_server_harness
-from support.delivery import LaneBench, World, make_cut, make_line
+from support.delivery import HANDLE, LaneBench, World, make_cut, make_line
 from support.moto import S3Server, run_s3_server
 from support.webhook_receiver import WebhookReceiver, run_webhook_receiver
 from tallystick.delivery.cut import BatchLimits
+from tallystick.delivery.lane import Lane
+from tallystick.delivery.reconcile import reconcile_page
 from tallystick.plugin import AnswerKind
 from tallystick.privacy.keys import KeyStore
 
+READ_BACK = ["opensearch", "postgresql"]
+"""Kinds that tell single events apart when they are read back, and whose harness can tamper with them."""
 KINDS = ["memory", "file", "directory", "s3", "webhook", *RECEIVERS, *SERVERS]
 
 
@@ -155,3 +160,40 @@ async def test_it_declares_its_guarantee_and_answers(harness: Harness) -> None:
     assert destination.answers
     assert destination.window >= 1
     await destination.close()
+
+
+@pytest.mark.parametrize("harness", READ_BACK, indirect=True)
+async def test_what_was_tampered_with_is_named_and_what_is_missing_comes_back(harness: Harness, bench: LaneBench) -> None:
+    """One event removed and one altered behind our back: exactly those are named; a repair brings the first back, and changes nothing else."""
+    bench.world.add(30)
+    destination = harness.make()
+    lane = bench.lane(destination, limits=BatchLimits(8, 1 << 20, 0.0), where="NOT actor:u_3")
+    async with bench.draining(lane):
+        assert await reconcile(lane) == []
+        before = harness.content()
+        harness.remove("acme-9")
+        harness.alter("acme-20")
+        assert await reconcile(lane) == [("changed", [20], False), ("missing", [9], False)]
+        tampered = harness.content()
+        assert await reconcile(lane, is_repairing=True) == [("changed", [20], False), ("missing", [9], True)]
+        assert harness.content() == tampered | {"acme-9": before["acme-9"]}
+        assert await reconcile(lane) == [("changed", [20], False)]
+        harness.remove("acme-20")
+        await reconcile(lane, is_repairing=True)
+        assert await reconcile(lane) == []
+        assert harness.content() == before
+        strangers = harness.add_stranger()
+        assert await reconcile(lane, is_repairing=True) == ([("extra", strangers, False)] if strangers else [])
+    await destination.close()
+
+
+async def reconcile(lane: Lane, *, is_repairing: bool = False) -> list[tuple[str, list[int], bool]]:
+    """What a whole walk finds: kind, indexes, whether it was repaired."""
+    found: list[dict[str, Any]] = []
+    after: str | None = None
+    while True:
+        page = await reconcile_page(lane, HANDLE, after, is_repairing=is_repairing)
+        assert page["uncompared"] == 0
+        found += page["findings"]
+        if (after := page["next"]) is None:
+            return sorted((one["kind"], one.get("indexes", []), one.get("is_repaired", False)) for one in found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,20 @@ class LaneBench:
     async def drain(self, lane: Lane, *, timeout_s: float = 20.0, until: Callable[[], bool] | None = None) -> None:
         """Run the lane until everything sealed is settled (or ``until`` holds), then stop it."""
         await run_until(lane, until or (lambda: self.is_drained(lane)), timeout_s)
+
+    @asynccontextmanager
+    async def draining(self, lane: Lane) -> AsyncIterator[None]:
+        """The lane drained, and running until the end of the block."""
+        task = asyncio.create_task(lane.run())
+        try:
+            async with asyncio.timeout(20):
+                while not self.is_drained(lane):
+                    await asyncio.sleep(0.005)
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await lane.close()
 
     def is_drained(self, lane: Lane) -> bool:
         accounts = lane.state.accounts

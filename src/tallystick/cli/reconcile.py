@@ -13,7 +13,7 @@ from tallystick.cli.output import JsonOption, KeyOption, UrlOption, console, err
 from tallystick.client import Client
 
 _CHANGED, _INCOMPLETE = 4, 5
-_COUNTS = ("cuts", "events", "objects")
+_COUNTS = ("cuts", "events", "objects", "uncompared")
 _SHOWN_INDEXES = 20
 
 
@@ -86,8 +86,11 @@ def _show(report: dict[str, Any]) -> None:
             console.print(f"          events {', '.join(map(str, indexes[:_SHOWN_INDEXES]))}{more}")
         if foreign := finding.get("foreign"):
             console.print(f"          {foreign:,} records that no event of the log gives")
+    if report["uncompared"]:
+        console.print(f"{report['uncompared']:,} events could not be compared: the log does not give the same bytes any more.")
     if not report["findings"]:
-        console.print("Everything that was delivered is there, and nothing else.")
+        what = "that could be compared" if report["uncompared"] else "that was delivered"
+        console.print(f"Everything {what} is there, and nothing else.")
 
 
 def _progress() -> Progress:

@@ -35,6 +35,7 @@ class Sums:
     objects: int = 0
     findings: int = 0
     repaired: int = 0
+    uncompared: int = 0
 
     @classmethod
     def of_form(cls, form: dict[str, str]) -> Sums:
@@ -51,6 +52,7 @@ class Sums:
             self.objects + page.get("objects", 0),
             self.findings + len(findings),
             self.repaired + sum(bool(one.get("is_repaired")) for one in findings),
+            self.uncompared + page.get("uncompared", 0),
         )
 
 

@@ -98,8 +98,8 @@ class CutBuilder:
 
     def rebuild_settled(self, cut: SettledCut) -> Cut | None:
         """The bytes of a cut that was settled, under today's checkpoint; None when they would not be the same. Raises TransientError."""
-        dead = {letter.index for letter in cut.dead}
-        sent = [index for index in range(cut.first, cut.last + 1) if cut.is_kept(index) and index not in dead]
+        # What was refused was in the bytes; what was dead-lettered for having no content has none now either.
+        sent = [index for index in range(cut.first, cut.last + 1) if cut.is_kept(index)]
         selection = pick_lines(self._select(cut.handle, cut.first, cut.last, ""), sent)
         if not selection.indexes:
             return None

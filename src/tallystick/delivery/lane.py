@@ -138,6 +138,11 @@ class Lane:
         """Whether a cut that is not settled yet goes to ``place``, or lies there already."""
         return any(planned.record.place == place for planned in self._open.planned())
 
+    def is_open_at(self, handle: str, index: int) -> bool:
+        """Whether a cut that is not settled yet may bring this event."""
+        records = (planned.record for planned in self._open.planned())
+        return any(record.handle == handle and record.first <= index <= record.last for record in records)
+
     async def _loop(self) -> None:
         failures = 0
         while True:

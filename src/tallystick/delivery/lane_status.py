@@ -15,7 +15,7 @@ from tallystick.delivery.lane import Lane
 from tallystick.delivery.metrics import LAG_EVENTS, OLDEST_PENDING_SECONDS
 from tallystick.delivery.round import Sealed
 from tallystick.errors import TallystickError
-from tallystick.plugin import ReadsBack
+from tallystick.plugin import ReadsBack, ReadsEvents
 from tallystick.rates import Rate
 
 _READS_MAX = 50
@@ -67,7 +67,7 @@ class LaneStatus:
             "rate": self._rate_of(delivered),
             "last_success": lane.sender.last_success,
             "last_error": _error(lane.sender.last_error),
-            "reads_back": isinstance(lane.destination, ReadsBack),
+            "reads_back": isinstance(lane.destination, ReadsBack | ReadsEvents),
             "tenants": {
                 account.tenant: {
                     "accepted": self._sealed.size(handle),

@@ -9,9 +9,9 @@ rest; after a restart the whole cut is sent again, and those that are there answ
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -21,13 +21,14 @@ from tallystick.config import DestinationSettings
 from tallystick.destinations.answers import NO_ANSWER, AnswerTable, Row
 from tallystick.destinations.encodings.bulk import BulkCreate
 from tallystick.destinations.over_http import HttpDestination, HttpSettings, basic_authorization
-from tallystick.errors import ConfigError
+from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.http.outbound import Reply
-from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
+from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Compared, Cut
 
 REPLY_MAX = 16 << 20
 """Bytes of a bulk answer that are read; only statuses and errors are asked for."""
 _KEPT_MAX = 128
+_SEARCH_EVENTS, _SEARCH_BYTES = 500, 2 << 20
 _INDEX = re.compile(r"[a-z0-9.][a-z0-9._-]{0,199}")
 
 
@@ -99,6 +100,19 @@ class _Reply(msgspec.Struct):
     items: list[dict[str, _Item]]
 
 
+class _Hit(msgspec.Struct, rename={"name": "_id", "document": "_source"}):
+    name: str
+    document: Any
+
+
+class _Hits(msgspec.Struct):
+    hits: list[_Hit] = []
+
+
+class _Found(msgspec.Struct):
+    hits: _Hits = msgspec.field(default_factory=_Hits)
+
+
 @dataclass(slots=True)
 class _Open:
     """What an attempt left of a cut: positions still to be sent, and the replies for those refused for good."""
@@ -121,6 +135,7 @@ class OpenSearchDestination(HttpDestination):
         super().__init__(name, settings, self.window)
         self.encoder: BulkCreate = BulkCreate(settings.make_events())
         self._index = settings.index
+        self._has_pipeline = settings.pipeline is not None
         self._is_gzip = settings.compression == "gzip"
         self._headers = {"content-type": "application/x-ndjson"} | settings.authorization()
         asked = {"filter_path": "errors,items.*.status,items.*.error"}
@@ -149,6 +164,63 @@ class OpenSearchDestination(HttpDestination):
             return Answer(AnswerKind.DELIVERED)
         return REQUESTS.answer(reply, self.shown_url)
 
+    async def compare(self, cut: Cut) -> Compared:
+        """By search under the names of the events; through a pipeline they may look otherwise, so only their being there counts.
+
+        A search sees what was there at the last refresh, so that is asked for before anything is called missing.
+        Raises DestinationUnavailableError.
+        """
+        index = self._index.replace("{tenant}", cut.tenant)
+        missing: list[int] = []
+        changed: list[int] = []
+        for begin, end in _portions(cut.lines):
+            rows = self.encoder.encode_lines(cut.lines[begin:end]).splitlines()
+            names = [msgspec.json.decode(row)["create"]["_id"] for row in rows[::2]]
+            found = await self._search(index, names)
+            if len(found) < len(names):
+                await self._ask(index, "_refresh", b"")
+                found = await self._search(index, names)
+            for at, name, document in zip(cut.indexes[begin:end], names, rows[1::2], strict=True):
+                if name not in found:
+                    missing.append(at)
+                elif not self._has_pipeline and found[name] != msgspec.json.decode(document):
+                    changed.append(at)
+        return Compared(missing, changed)
+
+    async def restore(self, cut: Cut, indexes: Sequence[int]) -> Answer:
+        wanted = set(indexes)
+        left = _Open([at for at, index in enumerate(cut.indexes) if index in wanted])
+        name = self._index.replace("{tenant}", cut.tenant)
+        reply = await self._post_bulk(name, self.encoder.encode_lines([cut.lines[at] for at in left.positions]))
+        return reply if isinstance(reply, Answer) else _settle(left, reply, f"{self.shown_url}/{name} {cut.name}")
+
+    async def list_indexes(self, tenant: str, after: int, limit: int) -> list[int]:
+        """None: a document has no number, only the name that its bytes give it."""
+        return []
+
+    async def _search(self, index: str, names: Sequence[str]) -> dict[str, Any]:
+        """The documents that lie under these names."""
+        query = {"size": len(names), "query": {"ids": {"values": names}}}
+        reply = await self._ask(index, "_search?filter_path=hits.hits._id,hits.hits._source", msgspec.json.encode(query))
+        if reply is None:
+            return {}
+        try:
+            return {hit.name: hit.document for hit in msgspec.json.decode(reply.body, type=_Found).hits.hits}
+        except msgspec.MsgspecError as error:
+            raise DestinationUnavailableError(f"not an answer to a search: {error}") from error
+
+    async def _ask(self, index: str, what: str, body: bytes) -> Reply | None:
+        """None: there is no such index."""
+        headers = self._headers | {"content-type": "application/json"}
+        reply = await self._request(f"/{quote(index)}/{what}", body, headers, is_gzip=False, reply_max=REPLY_MAX)
+        if isinstance(reply, Answer):
+            raise DestinationUnavailableError(reply.reason)
+        if reply.status not in (200, 404):
+            raise DestinationUnavailableError(
+                f"{what.partition('?')[0]}: HTTP {reply.status} {reply.body[:300].decode('utf-8', 'replace')}"
+            )
+        return reply if reply.status == 200 else None
+
     async def _post_bulk(self, index: str, body: bytes) -> Reply | Answer:
         path = f"/{quote(index)}/_bulk{self._query}"
         return await self._request(path, body, self._headers, is_gzip=self._is_gzip, reply_max=REPLY_MAX)
@@ -158,6 +230,17 @@ class OpenSearchDestination(HttpDestination):
         self._open[name] = left
         while len(self._open) > _KEPT_MAX:
             self._open.pop(next(iter(self._open)))
+
+
+def _portions(lines: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Spans of lines whose documents one answer can hold, whatever their encoding adds."""
+    begin, size = 0, 0
+    for at, line in enumerate(lines):
+        if at > begin and (size + len(line) > _SEARCH_BYTES or at - begin >= _SEARCH_EVENTS):
+            yield begin, at
+            begin, size = at, 0
+        size += len(line)
+    yield begin, len(lines)
 
 
 def _settle(left: _Open, reply: Reply, where: str) -> Answer:

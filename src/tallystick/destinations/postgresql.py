@@ -20,8 +20,9 @@ import asyncio
 import contextlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -33,10 +34,11 @@ from psycopg2.extras import execute_values
 
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import make_encoder
+from tallystick.destinations.postgresql_rows import compare_rows, list_rows
 from tallystick.destinations.postgresql_table import RECENT_MAX, TableUnfitError, identifier, make_row, prepare_tables
 from tallystick.destinations.row import tab_separated
 from tallystick.errors import ConfigError, DestinationUnavailableError
-from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Cut
+from tallystick.plugin import Answer, AnswerKind, BatchDefaults, Compared, Cut
 from tallystick.sources.postgresql_login import login_of
 from tallystick.sources.remote import RemoteTlsSettings, check_tls, require_safe, rooted_tls
 
@@ -204,6 +206,40 @@ class PostgresqlDestination:
             cursor.execute(sql.SQL(make).format(self._cursors), key)
             cursor.execute(ask, key)
 
+    async def compare(self, cut: Cut) -> Compared:
+        """Every column that is filled, by the server. Raises DestinationUnavailableError."""
+        return await self._in_thread(lambda: self._reading(lambda cursor: compare_rows(cursor, self._table, self._columns, cut)))
+
+    async def restore(self, cut: Cut, indexes: Sequence[int]) -> Answer:
+        return await self._in_thread(lambda: self._answering(lambda: self._restore(cut, set(indexes))))
+
+    async def list_indexes(self, tenant: str, after: int, limit: int) -> list[int]:
+        """Raises DestinationUnavailableError."""
+        return await self._in_thread(lambda: self._reading(lambda cursor: list_rows(cursor, self._table, tenant, after, limit)))
+
+    def _reading(self, read: Callable[[Any], T]) -> T:
+        """In a transaction that is undone."""
+        try:
+            connection = self._connect()
+            with connection.cursor() as cursor:
+                found = read(cursor)
+            connection.rollback()
+        except (psycopg2.Error, TableUnfitError) as error:
+            self._drop()
+            raise DestinationUnavailableError(_text(error)) from error
+        return found
+
+    def _restore(self, cut: Cut, indexes: Collection[int]) -> Answer:
+        """A crash in here: the rows are there, or none of them is, and the next comparison says which."""
+        connection = self._connect()
+        pairs = [(index, line) for index, line in zip(cut.indexes, cut.lines, strict=True) if index in indexes]
+        part = replace(cut, indexes=[index for index, _ in pairs], lines=[line for _, line in pairs])
+        with connection.cursor() as cursor:
+            self._lock(cursor, cut)
+            refused = self._insert(cursor, part, [make_row(index, line, self._columns) for index, line in pairs])
+        self._commit()
+        return Answer(AnswerKind.DELIVERED, reason=next(iter(refused.values()), ""), where=self.place(cut), refused=refused)
+
     def _copy(self, cursor: Any, rows: Sequence[Sequence[str | None]]) -> bool:
         """False when one of the rows, or its id, is there already; then none was inserted."""
         words = sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, self._names())
@@ -242,17 +278,13 @@ class PostgresqlDestination:
         return sql.SQL(", ").join(map(sql.Identifier, self._columns))
 
     def _find(self, origin: str, tenant: str, name: str) -> bool:
-        try:
-            connection = self._connect()
-            with connection.cursor() as cursor:
-                words = "SELECT %s = ANY(recent) FROM {} WHERE (log, destination, tenant) = (%s, %s, %s)"
-                cursor.execute(sql.SQL(words).format(self._cursors), (name, origin, self.name, tenant))
-                found = cursor.fetchone()
-            connection.rollback()
-        except (psycopg2.Error, TableUnfitError) as error:
-            self._drop()
-            raise DestinationUnavailableError(_text(error)) from error
-        return found is not None and bool(found[0])
+        def ask(cursor: Any) -> bool:
+            words = "SELECT %s = ANY(recent) FROM {} WHERE (log, destination, tenant) = (%s, %s, %s)"
+            cursor.execute(sql.SQL(words).format(self._cursors), (name, origin, self.name, tenant))
+            found = cursor.fetchone()
+            return found is not None and bool(found[0])
+
+        return self._reading(ask)
 
     def _probe(self) -> Answer:
         """Everything that a cut does, with no rows, and undone."""

@@ -1,4 +1,4 @@
-"""A receiver that answers as the REST API of OpenSearch does: bulk requests with one status for each item, documents, counts.
+"""A receiver that answers as the REST API of OpenSearch does: bulk requests with one status for each item, documents, counts, searches by `_id`.
 
 Dials beside those of `Receiver`: ``judge`` gives a status and an error for a document that is not taken; ``password`` is what
 the user `admin` must show, empty for none; ``missing`` are indexes that do not exist and are not made.
@@ -27,6 +27,7 @@ class OpenSearchReceiver(Receiver):
         self.judge: Callable[[Any], Refusal | None] = lambda document: None
         self.password = ""
         self.missing: set[str] = set()
+        self.searchable: dict[str, set[str]] = {}
 
     def answer(self, request: Request) -> Said:
         if self.password and request.headers.get("authorization") != _basic(self.password):
@@ -36,6 +37,13 @@ class OpenSearchReceiver(Receiver):
             return Said(200, {"name": "node", "version": {"number": "2.19.1", "distribution": "opensearch"}, "tagline": "receiver"})
         if parts[-1] == "_bulk" and request.method in ("POST", "PUT"):
             return self._bulk(request, parts[0] if len(parts) == 2 else "")
+        if parts[-1] in ("_refresh", "_search") and parts[0] not in self.indexes:
+            return Said(404, _error(404, "index_not_found_exception", f"no such index [{parts[0]}]"))
+        if parts[-1] == "_refresh":
+            self.searchable[parts[0]] = set(self.indexes[parts[0]])
+            return Said(200, {"_shards": {"total": 2, "successful": 1, "failed": 0}})
+        if parts[-1] == "_search":
+            return self._search(request, parts[0])
         if parts[-1] == "_count":
             return Said(200, {"count": len(self.indexes.get(parts[0], {}))})
         if len(parts) == 3 and parts[1] == "_doc" and request.method == "GET":
@@ -43,6 +51,14 @@ class OpenSearchReceiver(Receiver):
             page = {"_index": parts[0], "_id": parts[2], "found": found is not None}
             return Said(200, page | {"_source": found}) if found is not None else Said(404, page)
         return Said(405, {"error": f"Incorrect HTTP method for uri [{request.path}] and method [{request.method}]", "status": 405})
+
+    def _search(self, request: Request, index: str) -> Said:
+        """By `ids` alone; it sees the documents that were there at the last refresh."""
+        query = msgspec.json.decode(request.body)
+        wanted = set(query["query"]["ids"]["values"]) & self.searchable.get(index, set())
+        held = [(name, document) for name, document in self.indexes[index].items() if name in wanted]
+        hits = [{"_id": name, "_source": document} for name, document in held[: query.get("size", 10)]]
+        return Said(200, {"hits": {"hits": hits}} if hits else {})
 
     def _bulk(self, request: Request, index: str) -> Said:
         if not request.body.endswith(b"\n"):

@@ -7,7 +7,8 @@ import gzip
 import pytest
 import zstandard
 
-from tallystick.delivery.reconcile import _read_place, _records
+from tallystick.delivery.reconcile import _records
+from tallystick.delivery.walk import read_place
 from tallystick.errors import TerminalError
 
 LINES = b'{"a":1}\n{"b":2}\n'
@@ -49,4 +50,4 @@ def test_what_has_no_records_is_no_fault_of_ours(body: bytes, suffix: str) -> No
 def test_a_walk_goes_on_only_where_a_page_ended(text: str) -> None:
     """Anything else is refused with what to give."""
     with pytest.raises(TerminalError, match="after"):
-        _read_place(text)
+        read_place(text)
