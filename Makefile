@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test unit faults kills fuzz check format bench docs lock clean
+.PHONY: help setup run test unit faults kills backups fuzz check format bench docs lock clean
 
 help: ## print every target
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ faults: $(VENV)/.dev ## every fault suite against real processes (as root: power
 kills: $(VENV)/.dev ## every source killed at every point of a record's way; prints the table and writes docs/kills.md
 	@tools/install-test-parts
 	@TALLYSTICK_KILL_TABLE=$(CURDIR)/docs/kills.md $(BIN)/pytest tests/fault/test_kill_sources.py -k survives -m "slow_fault or not slow_fault" -s
+
+backups: $(VENV)/.dev ## backup and restore killed in every step; prints the table of docs/backup.md
+	@directory=$$(mktemp -d) && cd tests && $(CURDIR)/$(BIN)/python -m support.backup_steps "$$directory"; rmdir "$$directory"
 
 fuzz: $(VENV)/.dev ## ten minutes of made-up input for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@$(BIN)/python -m tools.fuzz $(or $(FUZZ_SECONDS),600)

@@ -33,7 +33,9 @@ def open_files(config: Path | None, data: str | None, keys: str | None) -> Insta
     from tallystick.pipeline.backup import check_backup
     from tallystick.pipeline.context import open_installation
     from tallystick.pipeline.role import overrides_from
+    from tallystick.telemetry import configure_logging
 
+    configure_logging("WARNING")
     if config is None and Path("tallystick.toml").exists():
         config = Path("tallystick.toml")
     settings = load_config(config, overrides_from(data, keys, None))

@@ -24,6 +24,7 @@ from tallystick.cli import (
     mappings,
     reconcile,
     report,
+    restore,
     retention,
     review,
     rules,
@@ -85,6 +86,7 @@ hold.register(app)
 review.register(app)
 report.register(app)
 backup.register(app)
+restore.register(app)
 mappings.register(app)
 rules.register(app)
 

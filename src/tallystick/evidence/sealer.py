@@ -30,7 +30,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tallystick.config import SealSettings
-from tallystick.durable import RoleLock, replace_file
+from tallystick.durable import RoleLock, replace_file, unlink
 from tallystick.errors import UnreadableError
 from tallystick.evidence.backup_note import backup_key_name
 from tallystick.evidence.checkpoint import Checkpoint, open_checkpoint, sign_checkpoint
@@ -48,6 +48,9 @@ from tallystick.journal.cursor import Cursor
 from tallystick.journal.frame import Frame
 from tallystick.journal.reader import JournalReader
 from tallystick.telemetry import log, publish_status
+
+RESTORED = "RESTORED"
+"""File in the data directory, left by a restore: what the root log has to say of it (JSON), until it has."""
 
 _READ_BYTES = 8 * 2**20
 _ROUND_BYTES = 32 * 2**20
@@ -107,6 +110,7 @@ class Sealer:
         self._salter = Salter(keys.derive("entry-salt"))
         self._growth = Growth(place.data_dir, place.server_name, self._salter)
         self._behind = True
+        self._is_restore_said = False
         self._unsigned: set[str] = set()
         self._reason = ""
         self._is_reach_checked = False
@@ -186,6 +190,7 @@ class Sealer:
             self._heads.append(line)  # 4
             self._remember()  # 5
             self._heads.publish()  # 6
+            self._forget_restore()
         if not self._behind and not grown:
             self._check_reach()
         self._growth.release()
@@ -255,9 +260,13 @@ class Sealer:
         self._last_root = time.monotonic()
 
     def _own_entries(self, line: Round, quoted: list[Head]) -> list[tuple[str, Mapping[str, Any]]]:
-        """`config`, `policy`, `key` and `heartbeat` entries that are due; keys come before the first head they signed."""
+        """`restore`, `config`, `policy`, `key` and `heartbeat` entries that are due; keys come before the first head they signed."""
         entries: list[tuple[str, Mapping[str, Any]]] = []
         at = time_text(self._clock())
+        restored = self._place.data_dir / RESTORED
+        if restored.exists():
+            entries.append(("restore", {"at": at, **msgspec.json.decode(restored.read_bytes())}))
+            self._is_restore_said = True
         if self._new_config():
             line.config = self._place.config_hash
             entries.append(("config", {"at": at, "sha256": line.config}))
@@ -292,6 +301,12 @@ class Sealer:
         head = self._heads.state.heads.get(ROOT)
         if head is not None and read_remembered(self._place.keys_dir) != head.note:
             remember(self._place.keys_dir, head.note)
+
+    def _forget_restore(self) -> None:
+        """Once the `restore` entry is under a signed head. A crash before this says it twice, of the same backup."""
+        if self._is_restore_said:
+            unlink(self._place.data_dir / RESTORED)
+            self._is_restore_said = False
 
     def _check_reach(self) -> None:
         """Once, when the journal is read to its end: no tree may be shorter than its head."""

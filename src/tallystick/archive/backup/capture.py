@@ -44,7 +44,9 @@ from tallystick.journal.segment import SegmentHeader, list_segments
 
 _ATTEMPTS = 5
 _PAUSE_S = 0.5
-_NOT_COPIED = frozenset({"run", "locks", "journal", "trees", "archive", "dedupe", "backups", "reserve", "tenants.a", "tenants.b"})
+_NOT_COPIED = frozenset(
+    {"run", "locks", "journal", "trees", "archive", "dedupe", "backups", "reserve", "RESTORED", "tenants.a", "tenants.b"}
+)
 _HASH_BYTES, _ROW_BYTES = 32, 16
 
 

@@ -249,11 +249,16 @@ def _age(note: BackupNote, now: float) -> float:
 
 
 def newest(listed: list[Listed], to: str | None = None) -> BackupNote:
-    """The newest backup, the one with id ``to``, or the newest made up to the time ``to`` (RFC 3339). Raises NotFoundError, ConfigError."""
+    """The newest backup, the one with id ``to``, or the newest made up to the time ``to`` (RFC 3339).
+
+    Raises NotFoundError, ConfigError, IntegrityError when all of them are foreign or damaged.
+    """
     notes = [item.note for item in listed if item.note is not None]
     if to is not None:
         is_id = _ID.fullmatch(to) is not None
         notes = [note for note in notes if (note.id == to if is_id else _made(note) <= _time(to))]
+    if listed and not any(item.note for item in listed):
+        raise IntegrityError(f"no backup in the store is of this installation: {listed[-1].problem}", place=listed[-1].path)
     if not notes:
         raise NotFoundError("there is no such backup", hint="`tallystick backup list` shows what there is")
     return notes[-1]
