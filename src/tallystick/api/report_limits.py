@@ -160,8 +160,11 @@ def _practice(parts: dict[str, Any]) -> Iterator[Limit]:
         yield "review_overdue", f"Reviews that are overdue: {_list(overdue)}."
     if not any(one["signed_at"] for one in parts["reviews"]["reviews"]):
         yield "no_review", "No review was signed for this period."
-    if not parts["drills"]["entries"]:
-        yield "no_drill", "No backup, restore or drill is on record in the period: that data can be restored is not shown."
+    kinds = {one["type"] for one in parts["drills"]["entries"]}
+    if "backup" not in kinds:
+        yield "no_backup", "No backup is on record in the period."
+    if not kinds & {"drill", "restore"}:
+        yield "no_drill", "No drill and no restore is on record in the period: that data can be restored is not shown."
     if parts["access"]["keys"] is None:
         yield "no_keys", "The API keys are not listed: the key that made this report has no permission `keys`."
     if not parts["access"]["has_server_log"]:

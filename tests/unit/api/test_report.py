@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -72,6 +73,36 @@ async def test_what_was_done_in_the_period(rig: Rig) -> None:
         [],
     )
     assert all(one["count"] == 0 for one in before["controls"])
+
+
+async def test_what_the_accounts_say_of_backups_expiries_and_gaps(rig: Rig) -> None:
+    """Entries of the period are in it, those of the server's own account too; a backup alone does not show that it can be restored."""
+    await rig.send("acme", [event(1)])
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    old = "2020-01-01T00:00:00Z"
+    for number, (tenant, entry) in enumerate(
+        [
+            ("_tallystick", {"type": "backup", "id": "b1", "at": now}),
+            ("_tallystick", {"type": "backup", "id": "b0", "at": old}),
+            (
+                "acme",
+                {"type": "expiry", "at": now, "class": "noise", "period": "1m", "count": 30, "ranges": [[0, 30]], "root": "x"},
+            ),
+            ("acme", {"type": "expiry", "at": now, "class": "noise", "month": "2020-01", "key": "destroyed"}),
+            ("acme", {"type": "gap", "source": "network", "reason": "udp_dropped", "count": 5, "since": old, "until": now}),
+            ("globex", {"type": "gap", "source": "network", "reason": "udp_dropped", "count": 7, "since": old, "until": now}),
+        ]
+    ):
+        await rig.door.append_entry(tenant, f"test:{number}", entry)
+    rig.sealer.seal()
+    report = await make(rig, tenant="acme")
+    parts = report["parts"]
+    assert [one["id"] for one in parts["drills"]["entries"]] == ["b1"]
+    assert (parts["retention"]["expired_events"], parts["retention"]["keys_destroyed"]) == (30, 1)
+    assert parts["gaps"]["gaps"] == [{"tenant": "acme", "source": "network", "reason": "udp_dropped", "records": 5}]
+    assert {"expired", "gaps", "no_drill"} <= codes(report)
+    assert "no_backup" not in codes(report)
+    assert "30 events expired" in render(report)
 
 
 async def test_a_key_of_one_tenant_sees_that_tenant_alone(rig: Rig) -> None:
