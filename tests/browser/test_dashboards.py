@@ -62,7 +62,7 @@ def test_reconcile_walks_to_its_end_and_names_what_is_missing(page: Page, server
     assert taken.read_bytes() == (server.directory / "taken").read_bytes()
 
 
-@pytest.mark.parametrize("path", ["/delivery", "/status", "/integrity", "/?tenant=acme"])
+@pytest.mark.parametrize("path", ["/delivery", "/status", "/integrity", "/retention", "/?tenant=acme"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(page: Page, path: str, scheme: str) -> None:
     """Contrast, names and structure as axe-core judges them, in both colour schemes."""

@@ -96,12 +96,22 @@ class HoldReport(HoldView, kw_only=True):
 async def list_holds(caller: CallerDep, deps: DepsDep) -> HoldList:
     """The oldest first; those of which the key sees every tenant."""
     require(caller, "read", "operate")
-    return HoldList(holds=[_view(hold) for hold in await deps.reads.run(lambda: visible_holds(deps, caller))])
+    return HoldList(holds=await hold_views(deps, caller))
 
 
 @post("/v1/holds", operation_id="placeHold", tags=["retention"], summary="Keep events from expiring", status_code=201)
 async def place_hold(request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, data: JSONBody[HoldRequest]) -> HoldView:
     """From the answer on nothing that the query matches expires, whatever its period."""
+    return await place(deps, caller, data, request_id_of(request))
+
+
+async def hold_views(deps: ApiDeps, caller: Caller) -> list[HoldView]:
+    """The oldest first; those of which the caller sees every tenant."""
+    return [_view(hold) for hold in await deps.reads.run(lambda: visible_holds(deps, caller))]
+
+
+async def place(deps: ApiDeps, caller: Caller, data: HoldRequest, request_id: str) -> HoldView:
+    """A new hold, in force before it is on record. Raises Problem, NotFoundError, QueryError."""
     require(caller, "operate")
     names = [name for tenant in data.tenants for name in visible_tenants(deps, caller, tenant)]
     compile_query(data.query or "action:*")
@@ -117,7 +127,7 @@ async def place_hold(request: Request[Any, Any, Any], caller: CallerDep, deps: D
         placed_at=_now(),
     )
     await deps.reads.run(lambda: _change(deps, lambda holds: holds.append(hold)))
-    await _put_on_record(deps, caller, hold, "place", request_id_of(request), {"owner": hold.owner, "query": hold.query})
+    await _put_on_record(deps, caller, hold, "place", request_id, {"owner": hold.owner, "query": hold.query})
     return _view(hold)
 
 
@@ -140,17 +150,22 @@ async def review_hold(
     request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, hold_id: HoldId, data: JSONBody[ReviewRequest]
 ) -> HoldView:
     """Says why, and when to look again."""
+    return await review(deps, caller, hold_id, data, request_id_of(request))
+
+
+async def review(deps: ApiDeps, caller: Caller, hold_id: str, data: ReviewRequest, request_id: str) -> HoldView:
+    """A review of a hold that stands. Raises Problem, NotFoundError."""
     require(caller, "operate")
     _check_day(data.review)
     await _found(deps, caller, hold_id)
-    review = Review(caller.owner, _now(), data.note, data.review)
+    made = Review(caller.owner, _now(), data.note, data.review)
 
     def change(hold: Hold) -> None:
-        hold.review = review.review
-        hold.reviews = [*hold.reviews, review]
+        hold.review = made.review
+        hold.reviews = [*hold.reviews, made]
 
     hold = await deps.reads.run(lambda: _change_one(deps, hold_id, change))
-    await _put_on_record(deps, caller, hold, "review", request_id_of(request), {"note": data.note})
+    await _put_on_record(deps, caller, hold, "review", request_id, {"note": data.note})
     return _view(hold)
 
 
@@ -159,11 +174,16 @@ async def lift_hold(
     request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, hold_id: HoldId, data: JSONBody[LiftRequest]
 ) -> HoldView:
     """What is past its period expires with the next look. 409 when it was lifted before. Needs the permission `approve`."""
+    return await lift(deps, caller, hold_id, data, request_id_of(request))
+
+
+async def lift(deps: ApiDeps, caller: Caller, hold_id: str, data: LiftRequest, request_id: str) -> HoldView:
+    """Let go of a hold, on record before it is done. Raises Problem, NotFoundError."""
     require(caller, "approve")
     hold = await _found(deps, caller, hold_id)
     if not hold.is_active:
         raise Problem(409, "already_lifted", "this hold was lifted already")
-    await _put_on_record(deps, caller, hold, "lift", request_id_of(request), {"reason": data.reason})
+    await _put_on_record(deps, caller, hold, "lift", request_id, {"reason": data.reason})
 
     def change(found: Hold) -> None:
         found.lifted_by, found.lifted_at, found.lift_reason = caller.owner, _now(), data.reason

@@ -272,6 +272,7 @@ const actions = {
   "g e": () => follow("/"),
   "g d": () => follow("/delivery"),
   "g i": () => follow("/integrity"),
+  "g r": () => follow("/retention"),
   "g s": () => follow("/status"),
   "?": () => help.showModal(),
   Escape: () => document.querySelector("[data-close]")?.click(),
