@@ -11,6 +11,7 @@ from tallystick.console import (
     events_page,
     integrity_page,
     notice,
+    overview_page,
     reconcile_page,
     retention_page,
     status_page,
@@ -25,6 +26,16 @@ def create_app(deps: ApiDeps) -> Litestar:
     """API and console over ``deps``; sessions live as long as the application."""
     sessions = Sessions()
     door = ConsoleDoor(deps, sessions)
-    parts = (events_page, thing_page, delivery_page, reconcile_page, retention_page, integrity_page, status_page, notice)
+    parts = (
+        events_page,
+        overview_page,
+        thing_page,
+        delivery_page,
+        reconcile_page,
+        retention_page,
+        integrity_page,
+        status_page,
+        notice,
+    )
     pages = [handler for part in parts for handler in part.HANDLERS]
     return create_api(deps, [*pages, *entrance(deps, sessions, door)], door)

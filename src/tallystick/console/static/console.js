@@ -270,6 +270,7 @@ const actions = {
   "g a": () => follow(document.getElementById("panel")?.dataset.actor),
   "g t": () => follow(document.getElementById("panel")?.dataset.target),
   "g e": () => follow("/"),
+  "g o": () => follow("/overview"),
   "g d": () => follow("/delivery"),
   "g i": () => follow("/integrity"),
   "g r": () => follow("/retention"),
