@@ -8,6 +8,7 @@ from pathlib import Path
 
 from support.server import Server, wait_for
 from support.target import event
+from tallystick.archive.backup.ledger import LedgerFile
 
 CONFIGURATION = """
 [data]
@@ -46,10 +47,16 @@ def test_a_backup_of_a_running_server_is_restored_and_goes_on(tmp_path: Path) ->
         assert server.send_ok(body)["duplicates"] == 500
         server.send_ok(json.dumps(event(action="after.restore")).encode())
         wait_for(lambda: server.status()["tenants"]["default"]["sealed"] == 502, "sealing")
+        drill = json.loads(server.cli("drill", "restore", "--config", str(server.config), "--json").stdout)
+        assert drill["problems"] == []
+        assert drill["events"] >= 500
+        wait_for(lambda: not LedgerFile(server.data).load().pending, "the drill's entry in the account")
+        assert server.status()["backups"]["drills"]["restore"]["backup"] == drill["backup"]
+        assert "key store" in server.status()["warnings"][0]
         # The backup is older than the log now: put over it, it would go back in time.
         server.stop()
         shutil.move(server.data, tmp_path / "newer")
-        refused = server.cli("restore", *where, check=4)
+        refused = server.cli("restore", *where, "--to", made["id"], check=4)
         assert "was signed" in refused.stderr
         assert not server.data.exists()
         shutil.move(tmp_path / "newer", server.data)

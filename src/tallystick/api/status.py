@@ -1,6 +1,6 @@
 """``/v1/status``: one page merged from what every process says of itself, in the shape of DESIGN section 5.
 
-    {"ready", "reasons", "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
+    {"ready", "reasons", "warnings", "backups": {"last", "keys", "drills"}, "durable", "tenants": {t: {"accepted", "sealed", "archived"}},
      "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds",
          "accepted", "dead_letter_reasons", "rate", "last_success", "last_error", "reads_back"}}, "sources": {…},
      "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]},
@@ -19,6 +19,7 @@ from typing import Any
 
 from litestar import get
 
+from tallystick.api.backups import backup_state
 from tallystick.api.caller import Caller, require
 from tallystick.api.deps import ApiDeps, CallerDep, DepsDep
 from tallystick.api.holds import overdue_reasons
@@ -50,6 +51,8 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
     reasons += await deps.reads.run(lambda: follower_reasons(deps))
     reasons += await deps.reads.run(lambda: overdue_reasons(deps, caller))
     reasons += await deps.reads.run(lambda: review_reasons(deps, caller))
+    lacking, warnings, backups = await deps.reads.run(lambda: backup_state(deps, caller))
+    reasons += lacking
     config = (await deps.reads.run(lambda: read_status(deps.data_dir, "supervisor")) or {}).get("config") or {}
     if config.get("refused"):
         reasons.append(f"configuration: the newest was refused, the one before is in force: {config['refused']}")
@@ -59,6 +62,8 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
     return {
         "ready": intake["ready"],
         "reasons": reasons,
+        "warnings": warnings,
+        "backups": backups,
         "durable": intake["durable"],
         "tenants": await deps.reads.run(lambda: _tenants(deps, caller, intake["accepted"])),
         "destinations": destinations,

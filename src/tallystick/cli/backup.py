@@ -58,12 +58,12 @@ def now(config: ConfigOption = None, data: DataOption = None, keys: KeysOption =
       tallystick backup now
       tallystick backup now --config /etc/tallystick.toml --json
     """
-    from tallystick.pipeline.backup import make_backup
+    from tallystick.pipeline.backup import HAND_WAIT_S, make_backup
 
     installation = open_files(config, data, keys)
     with shown_progress() as progress:
         task = progress.add_task("backup", total=None)
-        taken = make_backup(installation, lambda step: progress.update(task, description=step))
+        taken = make_backup(installation, lambda step: progress.update(task, description=step), wait_s=HAND_WAIT_S)
     note = taken.note
     row = {
         "id": note.id,

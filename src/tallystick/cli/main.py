@@ -18,6 +18,7 @@ from tallystick.cli import (
     check,
     doctor,
     drift,
+    drill,
     evidence,
     hold,
     manage,
@@ -87,6 +88,7 @@ review.register(app)
 report.register(app)
 backup.register(app)
 restore.register(app)
+drill.register(app)
 mappings.register(app)
 rules.register(app)
 

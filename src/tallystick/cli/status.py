@@ -27,6 +27,8 @@ def status(url: UrlOption = None, key: KeyOption = None, json: JsonOption = Fals
     console.print(f"ready     {'yes' if page['ready'] else 'NO'}")
     for reason in page["reasons"]:
         console.print(f"  because {safe(reason)}")
+    for warning in page.get("warnings", ()):
+        console.print(f"  warning {safe(warning)}")
     print_table(
         ("tenant", "accepted", "sealed", "archived"),
         [(name, row["accepted"], row["sealed"], row["archived"]) for name, row in page["tenants"].items()],

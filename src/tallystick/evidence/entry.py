@@ -25,7 +25,7 @@ LINE_BYTES_MAX = 65_535
 SALT_BYTES = 16
 
 ACCOUNT_TYPES = frozenset(
-    {"delivery", "statement", "filter", "gap", "hold", "erasure", "erasure-final", "expiry", "open", "review"}
+    {"delivery", "statement", "filter", "gap", "hold", "erasure", "erasure-final", "expiry", "open", "review", "backup", "drill"}
 )
 ROOT_TYPES = frozenset({"checkpoint", "config", "key", "heartbeat", "anchor", "restore", "policy"})
 

@@ -1,5 +1,5 @@
 """The archiver's process: chunks, catalog, quarantine, merging, and retiring journal segments; beside them, each in a thread of its own,
-what watches producers' numbers and what judges alert rules, when there are any."""
+what watches producers' numbers, what judges alert rules, when there are any, and what makes backups."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tallystick.durable import RoleLock
 from tallystick.errors import TallystickError
 from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.again import keep_trying
+from tallystick.pipeline.backup_watch import watch_backups
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.signals import stop_event
 from tallystick.query.evaluate import compile_query
@@ -46,7 +47,9 @@ def _archive(installation: Installation, stop: threading.Event) -> None:
         threading.Thread(target=_keep_watching, args=(installation, role, watch, is_over), name=role)
         for role, watch in watching.items()
     ]
-    for thread in threads:
+    # Not waited for: a backup that ends with the process is none, and the next one leans on what it has stored.
+    backups = threading.Thread(target=watch_backups, args=(installation, is_over), name="backup", daemon=True)
+    for thread in (*threads, backups):
         thread.start()
     try:
         needed_by = [*NEEDED_BY, *watching]

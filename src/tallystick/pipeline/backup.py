@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from tallystick.archive.store import ArchiveStore
 from tallystick.config import Config
 from tallystick.config.load import place_of
 from tallystick.durable import RoleLock
-from tallystick.errors import ConfigError, DestinationUnavailableError
+from tallystick.errors import ConfigError, DestinationUnavailableError, LockedError
 from tallystick.pipeline.context import Installation
+
+_POLL_S = 0.2
+HAND_WAIT_S = 600.0
+"""How long a command line waits for a backup that the server is making."""
 
 
 def check_backup(config: Config) -> None:
@@ -60,21 +65,28 @@ def _is_within(path: Path, directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def writing(installation: Installation) -> Iterator[None]:
-    """Hold the role: one writer of backups and of the ledger. Raises LockedError."""
-    lock = RoleLock(installation.data_dir, ROLE)
-    lock.acquire()
+def writing(installation: Installation, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the role: one writer of backups and of the ledger. Raises LockedError when another holds it for longer than ``wait_s``."""
+    lock, deadline = RoleLock(installation.data_dir, ROLE), time.monotonic() + wait_s
+    while True:
+        try:
+            lock.acquire()
+            break
+        except LockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
     try:
         yield
     finally:
         lock.release()
 
 
-def make_backup(installation: Installation, step: Callable[[str], None] = lambda _: None) -> Taken:
+def make_backup(installation: Installation, step: Callable[[str], None] = lambda _: None, *, wait_s: float = 0.0) -> Taken:
     """One backup now, with the keys when there are recipients; it is in the ledger and will be on record. Raises LockedError and what `Backups.take` raises."""
     config = installation.config
     backups = open_backups(installation)
-    with writing(installation):
+    with writing(installation, wait_s):
         taken = backups.take(
             installation.data_dir,
             ArchiveStore.open(config),

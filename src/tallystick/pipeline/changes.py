@@ -16,7 +16,7 @@ _FIXED_SERVER: Final = ("name", "listen", "workers", "insecure", "tls")
 _FIXED: Final = ("data", "keys", "journal")
 _TAKEN_BY_INTAKE: Final = frozenset({"sources", "transforms", "pipeline", "seal"})
 _READ_BY: Final = {
-    "archiver": frozenset({"archive", "completeness", "retention", "alerts"}),
+    "archiver": frozenset({"archive", "completeness", "backup", "retention", "alerts"}),
     "dispatcher": frozenset({"destinations", "delivery", "archive"}),
 }
 
