@@ -43,6 +43,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     )
     from tallystick.destinations import DESTINATIONS, load_destination
     from tallystick.destinations.encodings import EncodingSettings
+    from tallystick.destinations.object_lock import ObjectLockSettings
     from tallystick.destinations.over_http import HttpSettings
     from tallystick.sources.forward import ForwardUser
     from tallystick.sources.kafka_login import SaslSettings
@@ -75,6 +76,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
     for kind in sorted(KINDS):
         found[f'[sources.NAME] with type = "{kind}"'] = load_kind(kind).settings
     found["tls = {…} of a source or destination that connects"] = RemoteTlsSettings
+    found["object_lock = {…} of an object_store"] = ObjectLockSettings
     found["[sources.NAME] users.NAME = {…} of a forward source"] = ForwardUser
     found["sasl = {…} of a source or destination of type kafka"] = SaslSettings
     found["[sources.NAME] auth = {…} of a source that pulls"] = AuthSettings

@@ -43,6 +43,7 @@ from tallystick.archive.store import open_remote
 from tallystick.config import DestinationSettings, Duration
 from tallystick.destinations.encodings import EncodingSettings
 from tallystick.destinations.encodings.registry import Shape
+from tallystick.destinations.object_lock import LockError, ObjectLock, ObjectLockSettings
 from tallystick.durable import make_dir, publish_new, sync_dir
 from tallystick.errors import ConfigError, DestinationUnavailableError
 from tallystick.evidence.entry import event_hashes
@@ -69,12 +70,20 @@ class ObjectStoreSettings(EncodingSettings, frozen=True, kw_only=True):
         dict[str, str], Meta(description="Options of the store as obstore names them: endpoint, region, access_key_id …")
     ] = field(default_factory=dict)
 
+    object_lock: Annotated[
+        ObjectLockSettings | None, Meta(description="S3 Object Lock for each object and proof: `{ mode, period }`.")
+    ] = None
+
     def rooted(self, base_dir: Path) -> ObjectStoreSettings:
         if self.url.startswith(_SCHEMES):
             return self
         return msgspec.structs.replace(self, url=str(base_dir / self.url))
 
     def check(self) -> None:
+        if self.object_lock is not None:
+            self.object_lock.check()
+            if not self.url.startswith("s3://"):
+                raise ConfigError("object_lock: only S3 has it", hint="Leave it out, or use a url that begins with s3://")
         if self.url.startswith(_SCHEMES):
             open_store(self)
 
@@ -97,6 +106,7 @@ class ObjectStoreDestination:
         "exists, other bytes": "park, with an alarm; never overwritten",
         "401, 403, no credentials": "park",
         "404 on put (no such bucket)": "park",
+        "Object Lock refused (no such bucket setting, no permission), or not shown after it was set": "park",
         "409 conflict, 429, 5xx, time-out, connection lost, anything else": "retry",
     }
 
@@ -107,6 +117,8 @@ class ObjectStoreDestination:
         self._store = open_store(settings)
         self._directory = None if settings.url.startswith(_SCHEMES) else Path(settings.url)
         self._threads = ThreadPoolExecutor(self.window, thread_name_prefix=f"store-{name}")
+        lock, timeout_s = settings.object_lock, settings.timeout.seconds
+        self._lock = None if lock is None else ObjectLock(settings.url, settings.options, lock, self._threads, timeout_s)
         self._named: set[Path] = set()
         self._is_tried = False
 
@@ -124,6 +136,11 @@ class ObjectStoreDestination:
                     AnswerKind.PARK, reason=f"other bytes lie under the name {place}; nothing was overwritten", where=place
                 )
             await self._create(f"{place}.proof", encode_proof(cut))
+            if self._lock is not None:
+                await self._lock.lock(place)
+                await self._lock.lock(f"{place}.proof")
+        except LockError as error:
+            return Answer(AnswerKind.PARK if error.is_parking else AnswerKind.RETRY, reason=error.message, where=place)
         except (BaseError, OSError) as error:
             return _answer_error(error)
         return Answer(AnswerKind.DELIVERED, where=place)
