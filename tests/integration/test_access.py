@@ -81,6 +81,11 @@ ALLOWED = {
     "signReview": "approve",
     "makeReport": "read",
     "createTenant": "operate",
+    "listAlerts": "read",
+    "getAlert": "read",
+    "acknowledgeAlert": "operate",
+    "closeAlert": "operate",
+    "reopenAlert": "operate",
 }
 """Operation → permissions of which one is enough; None: open to strangers. A new operation must be put here."""
 
@@ -90,6 +95,9 @@ BODIES: dict[str, Any] = {
     "placeHold": {"tenants": ["acme"], "reason": "a case", "owner": "ana", "review": "2030-01-01"},
     "reviewHold": {"note": "goes on", "review": "2030-01-01"},
     "liftHold": {"reason": "case closed"},
+    "acknowledgeAlert": {"note": "on it"},
+    "closeAlert": {"note": "a test"},
+    "reopenAlert": {"note": "not yet"},
     "startReview": {"tenant": "acme"},
     "signReview": {"outcome": "clean", "note": "nothing found"},
     "replayDestination": {"tenant": "acme", "first_index": 0, "last_index": 0},
@@ -167,6 +175,8 @@ type = "webhook"
 url = "{url}"
 secret = "{secret}"
 allow_private = true
+[alerts]
+builtin = ["tallystick"]
 [delivery]
 retry_min = "100ms"
 """
@@ -195,11 +205,13 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
     records = wait_for(lambda: http.get("/v1/quarantine", params={"tenant": tenant}).json()["records"], "a quarantined record")
     handle = next(row["handle"] for row in http.get("/v1/tenants").json()["tenants"] if row["name"] == tenant)
     hold = http.post("/v1/holds", json={**BODIES["placeHold"], "tenants": [tenant]}).json()
+    alerts = wait_for(lambda: http.get("/v1/alerts", params={"tenant": tenant}).json()["alerts"], "the alert of the new key")
     review = http.post("/v1/reviews", json={"tenant": tenant}).json()
     return {
         "event_id": sent["id"],
         "hold_id": hold["id"],
         "review_id": review["id"],
+        "alert_id": alerts[0]["id"],
         "record_id": str(records[0]["id"]),
         "letter_id": letters[0]["id"],
         "key_id": secret["id"],
@@ -214,6 +226,7 @@ MISSING = {
     "event_id": "missing",
     "hold_id": "missing",
     "review_id": "missing",
+    "alert_id": "missing",
     "record_id": "999999999",
     "letter_id": "hook:999999",
     "key_id": "missing00000",

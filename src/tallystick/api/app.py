@@ -16,6 +16,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 
 from tallystick.api import (
+    alerts,
     delivery,
     events,
     holds,
@@ -41,6 +42,7 @@ from tallystick.http.problem import Problem
 BODY_BYTES_MAX = 1 << 20
 _MODULES = (
     events,
+    alerts,
     live,
     status,
     statements,

@@ -38,6 +38,7 @@ class Auditor:
         outcome: str = "success",
         reason: str = "",
         request_id: str = "",
+        severity: int | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Append ``tallystick.<action>`` to each of ``tenants`` (none: the server's own log). ``details`` go to metadata."""
@@ -47,6 +48,8 @@ class Auditor:
             "actor": {"type": "user", "id": caller.owner, "credential": caller.key_id},
             "outcome": outcome,
         }
+        if severity is not None:
+            event["severity"] = severity
         if target:
             event["targets"] = [{"type": target[0], "id": _fit(target[1])}]
         if reason:

@@ -14,6 +14,7 @@ import typer
 
 from tallystick import __version__
 from tallystick.cli import (
+    alerts,
     backup,
     check,
     doctor,
@@ -91,6 +92,7 @@ restore.register(app)
 drill.register(app)
 mappings.register(app)
 rules.register(app)
+alerts.register(app)
 
 
 def _print_version(is_wanted: bool) -> None:

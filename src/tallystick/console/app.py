@@ -7,6 +7,7 @@ from litestar import Litestar
 from tallystick.api.app import create_app as create_api
 from tallystick.api.deps import ApiDeps
 from tallystick.console import (
+    alerts_page,
     delivery_page,
     events_page,
     integrity_page,
@@ -28,6 +29,7 @@ def create_app(deps: ApiDeps) -> Litestar:
     door = ConsoleDoor(deps, sessions)
     parts = (
         events_page,
+        alerts_page,
         overview_page,
         thing_page,
         delivery_page,

@@ -23,6 +23,7 @@ from email.policy import SMTP
 from email.utils import formatdate
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Meta, field
@@ -144,8 +145,8 @@ class EmailText:
             said.append(f"  {one_line(notice.reason, _REASON_MAX)}")
         said += [f"  {name}: {one_line(value)}" for name, value in _facts(notice)]
         if self._console is not None:
-            place = f"alerts?id={notice.alert}&tenant={notice.tenant}" if notice.alert else f"events?query=id:{notice.id}"
-            said.append(f"  {self._console}/{place}")
+            place = {"id": notice.alert} if notice.alert else {"open": notice.id, "from": "-52w"}
+            said.append(f"  {self._console}/{'alerts' if notice.alert else ''}?{urlencode(place | {'tenant': notice.tenant})}")
         said.append(f"  id: {notice.id}")
         return "\n".join(said)
 

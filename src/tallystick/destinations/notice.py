@@ -57,7 +57,9 @@ class Notice(msgspec.Struct):
 
     @property
     def subject(self) -> str:
-        """What it is about: of an alert the rule's title, of an alarm what is wrong, else the action."""
+        """What it is about: of an alert the rule's title, with what was done about it; of an alarm its name; else the action."""
+        if self.action.startswith(ALERT + "."):
+            return f"{self.metadata.get('title', '')}: {self.action.rpartition('.')[2]}"
         is_own = self.action.startswith((ALERT, "tallystick.alarm"))
         return self.targets[0].called if is_own and self.targets else self.action
 

@@ -56,6 +56,11 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/reviews/{review_id}"): {"read", "operate"},
     ("POST", "/v1/reviews/{review_id}/sign"): {"approve"},
     ("GET", "/v1/report"): {"read"},
+    ("GET", "/v1/alerts"): {"read"},
+    ("GET", "/v1/alerts/{alert_id}"): {"read"},
+    ("POST", "/v1/alerts/{alert_id}/acknowledge"): {"operate"},
+    ("POST", "/v1/alerts/{alert_id}/close"): {"operate"},
+    ("POST", "/v1/alerts/{alert_id}/reopen"): {"operate"},
     ("GET", "/log/{handle}/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/account/checkpoint"): {"verify"},
     ("GET", "/log/{handle}/tile/{name}"): {"verify"},
@@ -71,6 +76,9 @@ BODIES: dict[str, Any] = {
     "/v1/reviews/{review_id}/sign": {"outcome": "clean", "note": "nothing found"},
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "/v1/destinations/{name}/reconcile": {"tenant": "acme"},
+    "/v1/alerts/{alert_id}/acknowledge": {"note": "on it"},
+    "/v1/alerts/{alert_id}/close": {"note": "a test"},
+    "/v1/alerts/{alert_id}/reopen": {},
     "/v1/dead-letters/{letter_id}/discard": {"reason": "not needed"},
 }
 
@@ -87,6 +95,7 @@ def concrete(path: str) -> str:
         "{record_id}": "7",
         "{handle}": "nosuch",
         "{hold_id}": "nosuch",
+        "{alert_id}": "nosuch",
         "{review_id}": "nosuch",
     }
     if "/tile/" in path:

@@ -74,7 +74,7 @@ async def test_an_alert_is_a_message_that_says_what_happened(server: SmtpServer)
     assert server.secured == [True]
     for said in (
         "high: Denied twenty times\n  2026-03-04 05:06:07Z tallystick.alert in acme, by Tallystick: success\n  Somebody tries",
-        "  rule: denials\n  count: 20\n  actor: u_1\n  https://audit.example.com/alerts?id=alert:denials:0&tenant=acme\n",
+        "  rule: denials\n  count: 20\n  actor: u_1\n  https://audit.example.com/alerts?id=alert%3Adenials%3A0&tenant=acme\n",
         "\nuser.login\n",
     ):
         assert said in text
