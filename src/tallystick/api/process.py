@@ -15,6 +15,7 @@ from tallystick.api.deps import ApiDeps
 from tallystick.api.door import InnerDoor
 from tallystick.api.journal_tail import JournalTail
 from tallystick.api.tail import TailHub
+from tallystick.api.watch import AlarmWatch
 from tallystick.archive.catalog import Catalog
 from tallystick.archive.quarantine import Quarantine
 from tallystick.archive.review import Reviews
@@ -29,6 +30,7 @@ from tallystick.pipeline.context import Installation
 from tallystick.pipeline.process import bind_unix
 from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
+from tallystick.telemetry import log
 
 _GRACE_S = 5
 
@@ -40,7 +42,8 @@ def serve(installation: Installation, create: Callable[[ApiDeps], Litestar]) -> 
 
 
 async def _serve(installation: Installation, create: Callable[[ApiDeps], Litestar]) -> None:
-    app = create(build_deps(installation))
+    deps = build_deps(installation)
+    app = create(deps)
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -54,7 +57,19 @@ async def _serve(installation: Installation, create: Callable[[ApiDeps], Litesta
         timeout_graceful_shutdown=_GRACE_S,
     )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    await uvicorn.Server(config).serve([bind_unix(installation.run_dir / "api.sock")])
+    watch = asyncio.create_task(AlarmWatch(deps).run())
+    watch.add_done_callback(_tell_end)
+    try:
+        await uvicorn.Server(config).serve([bind_unix(installation.run_dir / "api.sock")])
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+
+
+def _tell_end(watch: asyncio.Task[None]) -> None:
+    """A watcher that ended by itself watches no more: that stands in the log, and its page grows old."""
+    if not watch.cancelled() and (error := watch.exception()) is not None:
+        log.error("the watcher of the pipeline ended", error=repr(error))
 
 
 def build_deps(installation: Installation) -> ApiDeps:

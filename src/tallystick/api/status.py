@@ -4,7 +4,8 @@
      "config": {"path", "hash", "refused"}, "destinations": {d: {"state", "reason", "delivered", "filtered": {name: n}, "dead_lettered", "pending", "lag_seconds",
          "accepted", "dead_letter_reasons", "rate", "last_success", "last_error", "reads_back"}}, "sources": {…},
      "completeness": {"watched", "watched_max", "forgotten", "found": {t: {"sequence", "late", "repeat", "restart", "unplaced"}}, "recent": [gap entries]},
-     "alerts": {"lag", "seq", "reason", "rules": {rule: {"raised", "groups", "forgotten", "suppressed"}}}}
+     "alerts": {"lag", "seq", "reason", "rules": {rule: {"raised", "groups", "forgotten", "suppressed"}}},
+     "alarms": {name: {"since", "reason", "severity"}}}
 
 ``ready`` is the intake's alone: whether it would accept. Everything that is wrong anywhere stands in ``reasons`` in words. A page
 that its process has not renewed for a while is itself a reason: silence is never taken for health.
@@ -71,6 +72,9 @@ async def build_status(deps: ApiDeps, caller: Caller) -> dict[str, Any]:
         "completeness": await deps.reads.run(lambda: completeness(deps, caller)),
         "config": config if caller.is_server_wide else {},
         "alerts": await deps.reads.run(lambda: read_status(deps.data_dir, "alerts")) or {} if caller.is_server_wide else {},
+        "alarms": (await deps.reads.run(lambda: read_status(deps.data_dir, "alarms")) or {}).get("raised", {})
+        if caller.is_server_wide
+        else {},
     }
 
 

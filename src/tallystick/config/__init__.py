@@ -1,6 +1,6 @@
 """Configuration: every setting declared once (`settings`), values with units (`units`), one reader (`load`)."""
 
-from tallystick.config.alerts import AlertSettings
+from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.load import load_config
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
@@ -29,6 +29,7 @@ from tallystick.config.settings import (
 from tallystick.config.units import Duration, Size
 
 __all__ = [
+    "AlarmSettings",
     "AlertSettings",
     "ArchiveSettings",
     "BackupSettings",

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from tallystick.config.alerts import AlertSettings
+from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.base import Settings as Settings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
@@ -329,6 +329,7 @@ class Config(Settings, frozen=True):
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     catalog: CatalogSettings = field(default_factory=CatalogSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     reports: ReportSettings = field(default_factory=ReportSettings)
     backup: BackupSettings = field(default_factory=BackupSettings)
     tenants: dict[str, TenantSettings] = field(default_factory=dict)
