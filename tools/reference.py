@@ -37,6 +37,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
         Config,
         ContractSettings,
         DestinationSettings,
+        PrivacySettings,
         ReviewSettings,
         TenantSettings,
         TlsSettings,
@@ -68,6 +69,7 @@ def settings_classes() -> dict[str, type[msgspec.Struct]]:
             found["[retention.classes.NAME]"] = ClassSettings
         if field.name == "alerts":
             found["[reviews.NAME]"] = ReviewSettings
+            found["[privacy.NAME]"] = PrivacySettings
         if field.name == "catalog":
             found["[catalog.contracts.NAME]"] = ContractSettings
     found["[sources.NAME], every type"] = SourceSettings

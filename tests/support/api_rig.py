@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tallystick.event.stamp import Stamp
 from tallystick.event.times import format_utc
 from tallystick.evidence.heads import Heads
 from tallystick.evidence.note import vkey
+from tallystick.evidence.origin import event_origin
 from tallystick.evidence.sealer import Sealer, SealerPlace
 from tallystick.http.access import PERMISSIONS, AccessKeys
 from tallystick.journal.cursor import Cursor
@@ -40,6 +42,8 @@ from tallystick.journal.reader import JournalReader
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.journal.writer import Journal
 from tallystick.privacy.keys import KeyStore
+from tallystick.privacy.opening import Opener
+from tallystick.privacy.subjects import SubjectKeys
 from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 from tallystick.telemetry import publish_status
@@ -186,6 +190,7 @@ class Rig:
             dead_letters=DeadLetters(config.data_dir, keys),
             quarantine=Quarantine(config.data_dir, keys),
             reviews=Reviews(config.data_dir, keys),
+            opener=Opener(keys, SubjectKeys(keys), partial(event_origin, config.server.name)),
             walks=SignedTexts(keys.derive("walk")),
         )
         app = options.pop("create", create_app)(deps)

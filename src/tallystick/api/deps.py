@@ -24,6 +24,7 @@ from tallystick.evidence.heads import Heads
 from tallystick.http.access import AccessKeys
 from tallystick.http.logins import LoginGuard
 from tallystick.journal.tenants import SERVER_TENANT, TenantRegistry
+from tallystick.privacy.opening import Opener
 from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 
@@ -53,6 +54,7 @@ class ApiDeps:
     dead_letters: DeadLetters
     quarantine: Quarantine
     reviews: Reviews
+    opener: Opener
     walks: SignedTexts
     searches: BoundedPool = field(default_factory=lambda: BoundedPool("search", threads=2, queue=8))
     reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))

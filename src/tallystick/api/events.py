@@ -14,6 +14,7 @@ from tallystick.api.caller import require
 from tallystick.api.deps import CallerDep, DepsDep
 from tallystick.api.explain import explain_event
 from tallystick.api.export import export_stream
+from tallystick.api.opening import OpenParam, may_open, open_lines
 from tallystick.api.params import FromTime, QueryText, TenantParam, TimeField, ToTime, read_range, request_id_of
 from tallystick.api.proof import build_event_proof
 from tallystick.api.search import Asked, build_request, find_event, record_search, run_recorded
@@ -81,14 +82,19 @@ async def search_events(
     order: OrderParam = "desc",
     limit: SearchLimit = 100,
     cursor: CursorParam = None,
+    opened: OpenParam = False,
 ) -> EventPage:
     """Pages of one cursor see one snapshot: nothing is shown twice and nothing is left out. The search is on record."""
+    may_open(caller, wants=opened)
     asked = Asked(text, *read_range(start, end), time, tenant, order, limit, cursor)
     built = build_request(deps, caller, asked)
     page: Page = await run_recorded(
         deps, caller, asked, built, "search", request_id_of(request), lambda: deps.engine.search(built), limit=built.limit
     )
-    return EventPage(events=[msgspec.Raw(line) for line in page.events], next=page.next, partial=page.partial)
+    lines = page.events
+    if opened:
+        lines = await open_lines(deps, caller, page.tenants, lines, request_id_of(request), text)
+    return EventPage(events=[msgspec.Raw(line) for line in lines], next=page.next, partial=page.partial)
 
 
 @get("/v1/histogram", operation_id="countOverTime", tags=["events"], summary="Counts over time, by outcome")
@@ -184,13 +190,22 @@ async def export(
 
 @get("/v1/events/{event_id:str}", operation_id="getEvent", tags=["events"], summary="One event: its canonical line")
 async def get_event(
-    request: Request[Any, Any, Any], caller: CallerDep, deps: DepsDep, event_id: EventId, tenant: TenantParam = None
+    request: Request[Any, Any, Any],
+    caller: CallerDep,
+    deps: DepsDep,
+    event_id: EventId,
+    tenant: TenantParam = None,
+    opened: OpenParam = False,
 ) -> Response[bytes]:
-    """The body is the leaf of the log, byte for byte; headers name its log and index."""
+    """The body is the leaf of the log, byte for byte (not with `open=true`); headers name its log and index."""
     require(caller, "read")
+    may_open(caller, wants=opened)
     name, found = await find_event(deps, caller, tenant, event_id)
     await deps.auditor.record(caller, "event.read", tenants=[name], target=("event", event_id), request_id=request_id_of(request))
-    return Response(found.line, media_type="application/json", headers={"x-tallystick-index": str(found.index)})
+    line = found.line
+    if opened:
+        line = (await open_lines(deps, caller, [name], [line], request_id_of(request)))[0]
+    return Response(line, media_type="application/json", headers={"x-tallystick-index": str(found.index)})
 
 
 @get(

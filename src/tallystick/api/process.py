@@ -23,11 +23,14 @@ from tallystick.delivery import control
 from tallystick.delivery.dead_letters import DeadLetters
 from tallystick.evidence.heads import Heads
 from tallystick.evidence.note import vkey
+from tallystick.evidence.origin import event_origin
 from tallystick.http.access import AccessKeys
 from tallystick.journal.reader import JournalReader
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.pipeline.context import Installation
 from tallystick.pipeline.process import bind_unix
+from tallystick.privacy.opening import Opener
+from tallystick.privacy.subjects import SubjectKeys
 from tallystick.query.cursor import SignedTexts
 from tallystick.query.engine import QueryEngine
 from tallystick.telemetry import log
@@ -91,5 +94,6 @@ def build_deps(installation: Installation) -> ApiDeps:
         dead_letters=DeadLetters(data_dir, keys),
         quarantine=Quarantine(data_dir, keys),
         reviews=Reviews(data_dir, keys),
+        opener=Opener(keys, SubjectKeys(keys), partial(event_origin, installation.server_name)),
         walks=SignedTexts(keys.derive("walk")),
     )

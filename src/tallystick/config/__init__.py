@@ -3,6 +3,7 @@
 from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.load import load_config
+from tallystick.config.privacy import PrivacySettings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
 from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import ClassSettings, RetentionSettings
@@ -50,6 +51,7 @@ __all__ = [
     "KeysSettings",
     "LogSettings",
     "PipelineSettings",
+    "PrivacySettings",
     "QuerySettings",
     "ReportSettings",
     "RetentionSettings",

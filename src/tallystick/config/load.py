@@ -58,10 +58,12 @@ def load_config(path: Path | None, overrides: dict[str, dict[str, Any]] | None =
     raw["path"] = str(path) if path else ""
     raw["hash"] = hashlib.sha256(data).hexdigest()
     config = _convert(raw, Config, path, data, prefix="")
+    for section, names in (("tenants", config.tenants), ("privacy", config.privacy)):
+        for name in names:
+            if not _TENANT.fullmatch(name):
+                hint = "It is made of a-z, 0-9, _ and -, begins with a letter or digit, and has at most 63 characters"
+                raise ConfigError(f"`{name}` is no name of a tenant", place=_locate(path, data, f"{section}.{name}"), hint=hint)
     for name in config.tenants:
-        if not _TENANT.fullmatch(name):
-            hint = "It is made of a-z, 0-9, _ and -, begins with a letter or digit, and has at most 63 characters"
-            raise ConfigError(f"`{name}` is no name of a tenant", place=_locate(path, data, f"tenants.{name}"), hint=hint)
         try:
             config.retention.check(config.tenants[name].retention)
         except ValueError as error:

@@ -15,6 +15,7 @@ from msgspec import Meta, field
 from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.base import Settings as Settings
+from tallystick.config.privacy import PrivacySettings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
 from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import RetentionSettings
@@ -337,6 +338,7 @@ class Config(Settings, frozen=True):
     transforms: dict[str, dict[str, Any]] = field(default_factory=dict)
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
     reviews: dict[str, ReviewSettings] = field(default_factory=dict)
+    privacy: dict[str, PrivacySettings] = field(default_factory=dict)
     tests: tuple[CaseSettings, ...] = ()
     path: str = ""
     hash: str = ""

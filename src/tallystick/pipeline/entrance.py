@@ -40,6 +40,7 @@ from tallystick.sources.plan import SourcePlan, build_plans
 from tallystick.sources.quota import Quotas
 from tallystick.sources.retention import ClassRules
 from tallystick.sources.routes import build_routes
+from tallystick.sources.sealing import Sealing
 from tallystick.sources.tally import SourceTallies
 from tallystick.sources.together import Together
 
@@ -116,12 +117,14 @@ def build_service(
         tallies((plan.name, plan.type) for plan in plans.values()),
         Quotas(config.limits, config.tenants, buckets=bounds.buckets),
         rules=ClassRules(config),
+        sealing=Sealing(config, installation.keys, installation.server_name),
     )
 
 
-def meet_config(service: IntakeService, config: Config, plans: Mapping[str, SourcePlan]) -> None:
+def meet_config(service: IntakeService, config: Config, plans: Mapping[str, SourcePlan], installation: Installation) -> None:
     """From now on what comes in is worked on by ``plans``."""
     service.plans, service.rules = plans, ClassRules(config)
+    service.sealing = Sealing(config, installation.keys, installation.server_name)
     service.reader = _reader(config)
     service.config_hash = config.hash
     service.tallies.meet((plan.name, plan.type) for plan in plans.values())
@@ -168,7 +171,7 @@ class Entrance:
         """From now on every request meets ``config``, on the connections that are there too; the certificate is read again."""
         if config.server.tls is not None and self._server.config.ssl is not None:
             _load_certificate(self._server.config.ssl, config)
-        meet_config(self._service, config, plans)
+        meet_config(self._service, config, plans, self._installation)
         self._logins.meet(config.limits.failed_logins)
         self._bodies.meet(config.limits)
         self._protocol.table.meet(config.limits)

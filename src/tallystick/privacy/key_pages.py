@@ -13,9 +13,13 @@ lose one. A crash between the two leaves the newer slot whole; the next save of 
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -25,12 +29,14 @@ from tallystick.errors import IntegrityError, NotFoundError
 from tallystick.telemetry import log
 
 _PAGE_KEYS = 128
+_SETTLED_NS = 100_000_000
+"""A directory's time that is younger proves nothing: the file system's clock is coarse, and others may write."""
 
 Wrap = Callable[[bytes, bytes], bytes]
 
 
 class KeyPages:
-    """The keys of one family; one process creates, others re-read when a name is missing. Thread-safe."""
+    """The keys of one family; written under a lock; readers re-read what was written since. Thread-safe."""
 
     def __init__(self, directory: Path, wrap: Wrap, unwrap: Wrap) -> None:
         self._dir = directory
@@ -48,7 +54,8 @@ class KeyPages:
             self._refresh()
             key = self._keys.get(name)
             if key is None and create:
-                key = self._add(name)
+                with self._writing():
+                    key = self._keys.get(name) or self._add(name)
         if key is None:
             raise NotFoundError("no such key", place=f"{self._dir.name} {name}")
         return key
@@ -60,9 +67,8 @@ class KeyPages:
             return list(self._keys)
 
     def destroy(self, name: str) -> None:
-        """Forget a key for good; harmless when it is gone. For the process that creates keys alone. Raises OSError."""
-        with self._lock:
-            self._refresh()
+        """Forget a key for good; harmless when it is gone. Raises OSError."""
+        with self._lock, self._writing():
             for page in range(self._pages):
                 content = self._read(page) or {}
                 # A crash before the first save: the key is as it was. Between the two: the older slot still has it, and whoever
@@ -71,6 +77,19 @@ class KeyPages:
                     self._save(page, content)
             self._keys.pop(name, None)
             self._last.pop(name, None)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One process at a time, which has read what the others wrote; a process that dies lets go."""
+        make_dir(self._dir)
+        fd = os.open(self._dir.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            self._seen_ns = -1
+            self._refresh()
+            yield
+        finally:
+            os.close(fd)
 
     def _add(self, name: str) -> bytes:
         key = secrets.token_bytes(32)
@@ -89,7 +108,7 @@ class KeyPages:
         payload = self._wrap(msgspec.msgpack.encode(content), self._aad(page))
         state.save(payload)
         state.save(payload)
-        self._seen_ns = self._changed_ns()
+        self._seen_ns = -1
 
     def _changed_ns(self) -> int:
         """When a page was last written: each save renames a file in the directory."""
@@ -106,7 +125,7 @@ class KeyPages:
         self._keys.clear()
         self._pages, self._last = 0, {}
         self._reread()
-        self._seen_ns = changed_ns
+        self._seen_ns = changed_ns if time.time_ns() - changed_ns > _SETTLED_NS else -1
 
     def _reread(self) -> None:
         page = 0

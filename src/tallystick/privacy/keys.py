@@ -8,8 +8,8 @@
 Rules
 
 1. A key is durable, in both slots of its page, before anybody gets it: what it encrypts can always be opened again.
-2. One role writes a family (epoch: archiver; signing: sealer); families lie in separate files, so that two processes
-   never write the same one. Every other process reads, and reads again when it misses a name.
+2. A family is written under its lock (`keystore/<family>.lock`, flock), by whoever needs a key of it first (epoch: the archiver, and
+   intake for sealed members; signing: the sealer); who has the lock reads again what is there. Others read, and read again when they miss a name.
 3. Nothing is ever made over what may exist: a page or generation that cannot be read is an IntegrityError or
    KeysMissingError, never a fresh start.
 4. A wrapped key names its generation and a fingerprint of the generation key, so that "other keys" and "damaged" are
@@ -128,7 +128,7 @@ class KeyStore:
             raise IntegrityError("a wrapped key is damaged or belongs to something else") from error
 
     def epoch_key(self, handle: str, retention_class: str, month: str, *, create: bool = False) -> bytes:
-        """The 32-byte key of (tenant, class, month "yyyy-mm"). ``create`` is for the archiver alone. Raises NotFoundError."""
+        """The 32-byte key of (tenant, class, month "yyyy-mm"). ``create`` is for the archiver, and intake that seals. Raises NotFoundError."""
         return self._epoch.get(f"{handle}/{retention_class}/{month}", create=create)
 
     def epoch_names(self) -> list[tuple[str, str, str]]:
@@ -155,6 +155,14 @@ class KeyStore:
     def derive(self, purpose: str) -> bytes:
         """32 bytes that are always the same for this store and ``purpose``: HMAC-SHA256(base, "ts-derive1" ‖ 0 ‖ purpose)."""
         return hmac.digest(self._base, b"ts-derive1\x00" + purpose.encode(), hashlib.sha256)
+
+    def wrap_root(self, key: bytes, aad: bytes) -> bytes:
+        """Encrypt a generation key of another family by the root key."""
+        return self._root.wrap(key, aad)
+
+    def unwrap_root(self, blob: bytes, aad: bytes) -> bytes:
+        """The key of `wrap_root`. Raises IntegrityError, KeysMissingError."""
+        return self._root.unwrap(blob, aad)
 
     def _cipher(self, generation: int, fingerprint: int) -> AESGCM:
         with self._lock:

@@ -44,6 +44,7 @@ from tallystick.sources.plan import INNER, OnInvalid, SourcePlan
 from tallystick.sources.quota import Quotas, TenantCharge
 from tallystick.sources.refusal import TOO_MANY_EVENTS
 from tallystick.sources.retention import ClassRules
+from tallystick.sources.sealing import Sealing, Taken
 from tallystick.sources.submission import (
     Bad,
     ConflictingLinesError,
@@ -91,6 +92,7 @@ class IntakeService:
     quotas: Quotas = field(default_factory=Quotas)
     turns: Turns = field(default_factory=Turns)
     rules: ClassRules = field(default_factory=ClassRules)
+    sealing: Sealing = field(default_factory=Sealing)
     clock: Callable[[], float] = time.time
 
     async def record(self, event: dict[str, Any]) -> None:
@@ -218,10 +220,14 @@ class IntakeService:
         return await self.append(await self.prepare(draft), wants_results=wants_results)
 
     async def prepare(self, draft: Draft) -> Prepared:
-        """Steps 2 to 4. PushbackError comes before anything was done to the draft: the same draft may be tried again."""
-        parts = await self._shares(draft)
-        if self.quotas.is_limited and not draft.sender.is_own:
-            self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
+        """Steps 2 to 4. After a PushbackError the same draft may be tried again: what was done to it is not done twice."""
+        parts = draft.waiting
+        if parts is None:
+            parts = await self._shares(draft)
+            if self.quotas.is_limited and not draft.sender.is_own:
+                self.quotas.charge(draft.sender.credential, self._charges(draft, parts))
+        if self.sealing and any(self.sealing.covers(draft, part) for part in parts):
+            draft.is_large = draft.is_huge = True  # keys may have to be synced: not on the event loop
         await self.work(draft, self._prepare, draft, parts)
         if draft.bad and draft.on_invalid == "reject":
             raise InvalidBatchError(draft.bad, is_unreadable=False)
@@ -310,15 +316,23 @@ class IntakeService:
 
     def _prepare(self, draft: Draft, parts: list[Part]) -> None:
         """Steps 3 and 4."""
-        for part in parts:
+        for part in parts if draft.waiting is None else ():
             if draft.idempotency_key:
                 self._name(draft, part)
             if part.events:
                 hold_to_contracts(draft, part)
                 transform_part(draft, part)
-            self._encode(draft, part)
+        if not self.sealing:
+            for part in parts:
+                self._encode(draft, part)
+            return
+        draft.waiting = parts
+        subjects = [self.sealing.ready(draft, part) if self.sealing.covers(draft, part) else None for part in parts]
+        for part, known in zip(parts, subjects, strict=True):
+            taken = self.sealing.take_out(part, known) if known is not None else None
+            self._encode(draft, part, taken)
 
-    def _encode(self, draft: Draft, part: Part) -> None:
+    def _encode(self, draft: Draft, part: Part, taken: Taken | None = None) -> None:
         """Step 4 for one tenant. Events whose line is too long become bad."""
         has_sent_ids = any(event.id is not UNSET for event in part.events)
         stamp = Stamp(
@@ -334,6 +348,8 @@ class IntakeService:
         except EventTooLargeError as error:
             part.refuse(dict.fromkeys(error.positions, error), draft)
             lines = encode_lines(part.events, stamp, self.reader.limits)
+        if taken is not None:
+            lines = self.sealing.put_in(draft, part, lines, taken, self.reader.limits.event_bytes)
         prefix = stamp.ids.prefix
         if has_sent_ids:
             self._digest(part, lines, prefix)

@@ -49,6 +49,8 @@ class Draft:
     peer: str = ""
     is_large: bool = False
     is_huge: bool = False
+    waiting: list[Any] | None = None
+    """The draft's parts once they are transformed, when sealing may have to be tried again."""
 
     @property
     def lane(self) -> str:
