@@ -79,6 +79,11 @@ ALLOWED = {
     "startReview": "read",
     "getReview": "read operate",
     "signReview": "approve",
+    "listErasures": "operate approve",
+    "requestErasure": "operate",
+    "getErasure": "operate approve",
+    "approveErasure": "approve",
+    "cancelErasure": "operate approve",
     "makeReport": "read",
     "createTenant": "operate",
     "listAlerts": "read",
@@ -99,6 +104,7 @@ BODIES: dict[str, Any] = {
     "closeAlert": {"note": "a test"},
     "reopenAlert": {"note": "not yet"},
     "startReview": {"tenant": "acme"},
+    "requestErasure": {"tenant": "acme", "subject": "nobody", "basis": "request"},
     "signReview": {"outcome": "clean", "note": "nothing found"},
     "replayDestination": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "reconcileDestination": {"tenant": "acme"},
@@ -167,6 +173,10 @@ reserve = "1MiB"
 segment_size = "4MiB"
 [seal]
 interval = "50ms"
+[privacy.acme]
+seal = ["context.user_agent"]
+[privacy.other]
+seal = ["context.user_agent"]
 [sources.github]
 type = "http"
 mapping = "github_audit"
@@ -207,8 +217,11 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
     hold = http.post("/v1/holds", json={**BODIES["placeHold"], "tenants": [tenant]}).json()
     alerts = wait_for(lambda: http.get("/v1/alerts", params={"tenant": tenant}).json()["alerts"], "the alert of the new key")
     review = http.post("/v1/reviews", json={"tenant": tenant}).json()
+    asked = {"tenant": tenant, "subject": sent["actor"], "basis": "request"}
+    erasure = http.post("/v1/erasures", json=asked).json()
     return {
         "event_id": sent["id"],
+        "erasure_id": erasure["id"],
         "hold_id": hold["id"],
         "review_id": review["id"],
         "alert_id": alerts[0]["id"],
@@ -224,6 +237,7 @@ def _fill(target: Target, tenant: str) -> dict[str, str]:
 
 MISSING = {
     "event_id": "missing",
+    "erasure_id": "missing",
     "hold_id": "missing",
     "review_id": "missing",
     "alert_id": "missing",

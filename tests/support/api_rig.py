@@ -21,6 +21,7 @@ from tallystick.api.app import create_app
 from tallystick.api.deps import ApiDeps
 from tallystick.api.journal_tail import JournalTail
 from tallystick.api.tail import TailHub
+from tallystick.archive.erasure import Erasures
 from tallystick.archive.quarantine import Quarantine
 from tallystick.archive.review import Reviews
 from tallystick.config import Config, load_config
@@ -190,6 +191,7 @@ class Rig:
             dead_letters=DeadLetters(config.data_dir, keys),
             quarantine=Quarantine(config.data_dir, keys),
             reviews=Reviews(config.data_dir, keys),
+            erasures=Erasures(config.data_dir, keys),
             opener=Opener(keys, SubjectKeys(keys), partial(event_origin, config.server.name)),
             walks=SignedTexts(keys.derive("walk")),
         )

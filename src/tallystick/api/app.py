@@ -6,6 +6,7 @@ sessions); alone it serves the HTTP API to keys.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from litestar.openapi import OpenAPIConfig
 from tallystick.api import (
     alerts,
     delivery,
+    erasures,
     events,
     holds,
     live,
@@ -36,6 +38,7 @@ from tallystick.api.caller import Caller
 from tallystick.api.deps import ApiDeps
 from tallystick.api.door_keys import KeyDoor
 from tallystick.api.edge import Door, Edge
+from tallystick.api.erasing import Eraser
 from tallystick.api.params import check_request
 from tallystick.http.problem import Problem
 
@@ -43,6 +46,7 @@ BODY_BYTES_MAX = 1 << 20
 _MODULES = (
     events,
     alerts,
+    erasures,
     live,
     status,
     statements,
@@ -64,9 +68,12 @@ def create_app(deps: ApiDeps, handlers: Sequence[Any] = (), door: Door | None = 
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        eraser = asyncio.create_task(Eraser(deps).run())
         try:
             yield
         finally:
+            eraser.cancel()
+            await asyncio.gather(eraser, return_exceptions=True)
             await deps.close()
 
     app = Litestar(

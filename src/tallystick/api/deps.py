@@ -16,6 +16,7 @@ from tallystick.api.log_reads import LogReads
 from tallystick.api.tail import TailHub
 from tallystick.api.work import BoundedPool
 from tallystick.archive.catalog import Catalog
+from tallystick.archive.erasure import Erasures
 from tallystick.archive.quarantine import Quarantine
 from tallystick.archive.review import Reviews
 from tallystick.config import Config
@@ -55,6 +56,7 @@ class ApiDeps:
     quarantine: Quarantine
     reviews: Reviews
     opener: Opener
+    erasures: Erasures
     walks: SignedTexts
     searches: BoundedPool = field(default_factory=lambda: BoundedPool("search", threads=2, queue=8))
     reads: BoundedPool = field(default_factory=lambda: BoundedPool("read", threads=4, queue=64))

@@ -17,6 +17,7 @@ from tallystick.api.journal_tail import JournalTail
 from tallystick.api.tail import TailHub
 from tallystick.api.watch import AlarmWatch
 from tallystick.archive.catalog import Catalog
+from tallystick.archive.erasure import Erasures
 from tallystick.archive.quarantine import Quarantine
 from tallystick.archive.review import Reviews
 from tallystick.delivery import control
@@ -94,6 +95,7 @@ def build_deps(installation: Installation) -> ApiDeps:
         dead_letters=DeadLetters(data_dir, keys),
         quarantine=Quarantine(data_dir, keys),
         reviews=Reviews(data_dir, keys),
+        erasures=Erasures(data_dir, keys),
         opener=Opener(keys, SubjectKeys(keys), partial(event_origin, installation.server_name)),
         walks=SignedTexts(keys.derive("walk")),
     )

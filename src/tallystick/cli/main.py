@@ -20,6 +20,7 @@ from tallystick.cli import (
     doctor,
     drift,
     drill,
+    erase,
     evidence,
     hold,
     manage,
@@ -85,6 +86,7 @@ manage.register(app)
 reconcile.register(app)
 retention.register(app)
 hold.register(app)
+erase.register(app)
 review.register(app)
 report.register(app)
 backup.register(app)

@@ -3,7 +3,7 @@
 from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.load import load_config
-from tallystick.config.privacy import PrivacySettings
+from tallystick.config.privacy import ErasureSettings, PrivacySettings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings, ContractSettings
 from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import ClassSettings, RetentionSettings
@@ -46,6 +46,7 @@ __all__ = [
     "DeliverySettings",
     "DestinationSettings",
     "Duration",
+    "ErasureSettings",
     "IngestLimits",
     "JournalSettings",
     "KeysSettings",

@@ -15,7 +15,7 @@ from msgspec import Meta, field
 from tallystick.config.alerts import AlarmSettings, AlertSettings
 from tallystick.config.backup import BackupSettings
 from tallystick.config.base import Settings as Settings
-from tallystick.config.privacy import PrivacySettings
+from tallystick.config.privacy import ErasureSettings, PrivacySettings
 from tallystick.config.promises import CaseSettings, CatalogSettings, CompletenessSettings
 from tallystick.config.reports import ReportSettings
 from tallystick.config.retention import RetentionSettings
@@ -339,6 +339,7 @@ class Config(Settings, frozen=True):
     destinations: dict[str, dict[str, Any]] = field(default_factory=dict)
     reviews: dict[str, ReviewSettings] = field(default_factory=dict)
     privacy: dict[str, PrivacySettings] = field(default_factory=dict)
+    erasure: ErasureSettings = field(default_factory=ErasureSettings)
     tests: tuple[CaseSettings, ...] = ()
     path: str = ""
     hash: str = ""

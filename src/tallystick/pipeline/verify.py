@@ -13,13 +13,15 @@ from pathlib import Path
 from tallystick.archive.catalog import Catalog
 from tallystick.archive.files import ChunkFiles
 from tallystick.config import Config, load_config
-from tallystick.errors import ConfigError, KeysMissingError
+from tallystick.errors import ConfigError, IntegrityError, KeysMissingError, NotFoundError
 from tallystick.evidence.heads import read_remembered
 from tallystick.evidence.verify import ChunkSource, Evidence, Report, verify_data
 from tallystick.journal.reader import JournalReader
 from tallystick.pipeline.role import overrides_from
 from tallystick.pipeline.served import read_head
 from tallystick.privacy.keys import KeyStore
+from tallystick.privacy.seal import from_text
+from tallystick.privacy.subjects import SubjectKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,32 @@ def verify_directory(options: VerifyOptions, progress: Callable[[str], None]) ->
         journal=JournalReader(config.data_dir, store, patience_s=0) if store else None,
         chunks=chunks,
         chunks_closed=closed,
+        sealed_keys=_SealedKeys(store) if store else None,
         progress=progress,
     )
     return verify_data(evidence)
+
+
+class _SealedKeys:
+    """Which keys of people and months the key store has."""
+
+    def __init__(self, store: KeyStore) -> None:
+        self._store = store
+        self._subjects = SubjectKeys(store)
+
+    def has_person(self, skid: str) -> bool:
+        try:
+            self._subjects.key_of(from_text(skid))
+        except (NotFoundError, IntegrityError):
+            return False
+        return True
+
+    def has_month(self, handle: str, retention_class: str, month: str) -> bool:
+        try:
+            self._store.epoch_key(handle, retention_class, month)
+        except NotFoundError:
+            return False
+        return True
 
 
 def _open_keys(path: Path) -> KeyStore | None:

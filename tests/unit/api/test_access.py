@@ -55,6 +55,11 @@ NEEDS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/reviews"): {"read"},
     ("GET", "/v1/reviews/{review_id}"): {"read", "operate"},
     ("POST", "/v1/reviews/{review_id}/sign"): {"approve"},
+    ("GET", "/v1/erasures"): {"operate", "approve"},
+    ("POST", "/v1/erasures"): {"operate"},
+    ("GET", "/v1/erasures/{erasure_id}"): {"operate", "approve"},
+    ("POST", "/v1/erasures/{erasure_id}/approve"): {"approve"},
+    ("POST", "/v1/erasures/{erasure_id}/cancel"): {"operate", "approve"},
     ("GET", "/v1/report"): {"read"},
     ("GET", "/v1/alerts"): {"read"},
     ("GET", "/v1/alerts/{alert_id}"): {"read"},
@@ -73,6 +78,7 @@ BODIES: dict[str, Any] = {
     "/v1/holds/{hold_id}/review": {"note": "goes on", "review": "2030-01-01"},
     "/v1/holds/{hold_id}/lift": {"reason": "case closed"},
     "/v1/reviews": {"tenant": "acme"},
+    "/v1/erasures": {"tenant": "acme", "subject": "nobody", "basis": "request"},
     "/v1/reviews/{review_id}/sign": {"outcome": "clean", "note": "nothing found"},
     "/v1/destinations/{name}/replay": {"tenant": "acme", "first_index": 0, "last_index": 0},
     "/v1/destinations/{name}/reconcile": {"tenant": "acme"},
@@ -96,6 +102,7 @@ def concrete(path: str) -> str:
         "{handle}": "nosuch",
         "{hold_id}": "nosuch",
         "{alert_id}": "nosuch",
+        "{erasure_id}": "nosuch",
         "{review_id}": "nosuch",
     }
     if "/tile/" in path:

@@ -16,6 +16,7 @@ journal before the archive, so what leaves the journal meanwhile is found in the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from tallystick.evidence.verify.levels import check_tree
 from tallystick.evidence.verify.lines import ChunkSource, EventTree, check_chunks
 from tallystick.evidence.verify.report import Report
 from tallystick.evidence.verify.root import RootView, checked_entries, read_root
+from tallystick.evidence.verify.sealed import Erased, SealedKeys, check_sealed
 from tallystick.journal.reader import JournalReader
 
 
@@ -51,6 +53,7 @@ class Evidence:
     journal: JournalReader | None = None
     chunks: ChunkSource | None = None
     chunks_closed: str = ""
+    sealed_keys: SealedKeys | None = None
     progress: Callable[[str], None] = field(default=lambda title: None)
 
 
@@ -69,6 +72,7 @@ class _Verification:
         self.view = RootView()
         self.trees: dict[str, EventTree] = {}
         self.excuses: dict[str, Excuses] = {}
+        self.erased: dict[str, Erased] = {}
         self.chunks_unread = 0
 
     def run(self) -> Report:
@@ -80,6 +84,7 @@ class _Verification:
             ("account entries", self.check_accounts),
             ("journal", self.check_journal),
             ("archive", self.check_archive),
+            ("sealed members", self.check_sealed),
             ("absences", self.check_absences),
         )
         for title, step in steps:
@@ -184,13 +189,16 @@ class _Verification:
                 continue
             handle = name.removesuffix("/account")
             excuses = self.excuses[handle] = Excuses(handle, self.view)
+            erased = self.erased[handle] = Erased()
             directory = tree_dir(self.evidence.data_dir, name)
             tree = TreeFiles(directory, head.size)
             for number, line in checked_entries(directory, head.size, tree, self.report):
                 count += 1
                 place = f"{directory}/entries, entry {number}"
                 try:
-                    excuses.take(number, read_entry(line, None), place, self.report)
+                    entry = read_entry(line, None)
+                    excuses.take(number, entry, place, self.report)
+                    erased.take(number, entry, place, self.report)
                 except TallystickError as error:
                     self.report.fail(error.message, place)
             tree.close()
@@ -224,8 +232,20 @@ class _Verification:
             self.report.not_proven.append("archive: no key for manifests is introduced in the root log")
         return f"{good} chunks"
 
-    def check_absences(self) -> str:
+    def check_sealed(self) -> str:
         """Step 8."""
+        keys = self.evidence.sealed_keys
+        if keys is None:
+            if any(tree.groups for tree in self.trees.values()):
+                self.report.not_proven.append("sealed members: without the key store it is not known which can be opened")
+            return "not judged"
+        verdicts: Counter[str] = Counter()
+        for name, tree in sorted(self.trees.items()):
+            verdicts += check_sealed(name, tree, self.erased.get(name) or Erased(), keys, self.report)
+        return ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items())) or "none"
+
+    def check_absences(self) -> str:
+        """Step 9."""
         evidence = self.evidence
         is_complete = evidence.journal is not None and evidence.chunks is not None and not self.chunks_unread
         for name, tree in sorted(self.trees.items()):

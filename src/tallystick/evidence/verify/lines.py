@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from tallystick.evidence.manifest import Manifest, indexes_digest, open_manifest
 from tallystick.evidence.merkle import HASH_BYTES
 from tallystick.evidence.note import VerifierKey
 from tallystick.evidence.trees import TreeFiles
+from tallystick.evidence.verify.groups import SEALED_MARK, groups_of
 from tallystick.evidence.verify.report import Report
 
 
@@ -44,11 +46,14 @@ class EventTree:
         self.size = min(head.size, tree.stored_size())  # a cut tree is reported once, then checked as far as it goes
         self.seen = bytearray(self.size)
         self.beyond = 0
+        self.groups: Counter[tuple[str, str, str]] = Counter()
+        """Sealed groups found behind their leaves, by person, class and month."""
 
     def holds(self, first: int, lines: Sequence[bytes]) -> bool:
         """True when ``lines`` are the leaves from ``first`` on, all under the head; otherwise nothing is noted, and `check` says more."""
         if not lines or first + len(lines) > self.size or event_hashes(lines) != self.tree.hashes(0, first, len(lines)):
             return False
+        self._note(range(first, first + len(lines)), lines)
         self.seen[first : first + len(lines)] = b"\x01" * len(lines)
         return True
 
@@ -66,6 +71,7 @@ class EventTree:
         made = event_hashes(lines)
         stored = self.tree.hashes(0, first, last - first + 1)
         if made == stored:
+            self._note(indexes, lines)
             self.seen[first : last + 1] = b"\x01" * len(lines)
             return
         wrong = []
@@ -78,6 +84,13 @@ class EventTree:
         if wrong:
             which = f"index {wrong[0]}" if len(wrong) == 1 else f"{len(wrong)} indexes from {wrong[0]} to {wrong[-1]}"
             report.fail(f"the line of {which} is not the one in the tree of {self.head.origin}", source)
+
+    def _note(self, indexes: Sequence[int] | range, lines: Sequence[bytes]) -> None:
+        """Count the sealed groups of lines that were not seen before."""
+        for index, line in zip(indexes, lines, strict=True):
+            if SEALED_MARK in line and not self.seen[index]:
+                for group in groups_of(line):
+                    self.groups[group] += 1
 
     def unseen(self) -> Iterator[tuple[int, int]]:
         """(first, count) of each run of leaves without a line."""
