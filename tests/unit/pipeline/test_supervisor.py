@@ -71,7 +71,7 @@ def note(name):
         file.write(f"{role} {os.getpid()}\\n")
 """
 WAIT = """
-signal.signal(signal.SIGTERM, lambda *_: (note("stopped"), sys.exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (note("stopped"), os._exit(0)))  # SystemExit may be raised where it is ignored: in a destructor, amid imports
 from tallystick.pipeline.snapshot import read_snapshot  # before any signal: a reminder may interrupt a slow import
 from tallystick.telemetry import publish_status
 def take(*_):
