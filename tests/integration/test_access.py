@@ -167,6 +167,8 @@ class Site:
 
 
 CONFIGURATION = """
+[limits]
+failed_logins = 1000
 [data]
 reserve = "1MiB"
 [journal]
