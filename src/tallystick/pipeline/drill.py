@@ -32,6 +32,7 @@ from tallystick.evidence.verify import Report
 from tallystick.journal.tenants import TenantRegistry
 from tallystick.pipeline.backup import HAND_WAIT_S, open_backups, put_on_record, writing
 from tallystick.pipeline.context import Installation
+from tallystick.pipeline.key_scratch import key_scratch
 from tallystick.pipeline.tamper import TAMPERINGS
 from tallystick.pipeline.verify import VerifyOptions, verify_directory
 from tallystick.query.engine import QueryEngine
@@ -46,12 +47,15 @@ def drill_restore(installation: Installation, scratch: Path, step: Callable[[str
     backups = open_backups(installation)
     note = newest(backups.listed())
     report: dict[str, Any] = {"drill": "restore", "at": _now(wall), "backup": note.id, "made": note.at, "problems": []}
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="tallystick-drill-") as directory:
+    with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix="tallystick-drill-") as directory,
+        key_scratch(installation.keys_dir) as keys,
+    ):
         copy = Path(directory) / "data"
         try:
             report["bytes"] = unpack(backups, note, installation.keys, copy, step)
             step("verify")
-            verified = _verify(installation, copy, Path(directory))
+            verified = _verify(installation, copy, keys)
             report["events"] = verified.events
             report["problems"] += [f"{problem.message} ({problem.place})" for problem in verified.problems]
             report["recovery_seconds"] = round(time.monotonic() - began, 3)
@@ -66,11 +70,14 @@ def drill_restore(installation: Installation, scratch: Path, step: Callable[[str
 def drill_tamper(installation: Installation, scratch: Path, step: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
     """Change a copy of the evidence in each of the ways that `TAMPERINGS` knows; verify must fail each time, and pass before."""
     report: dict[str, Any] = {"drill": "tamper", "at": _now(time.time()), "tried": [], "problems": []}
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="tallystick-drill-") as directory:
+    with (
+        tempfile.TemporaryDirectory(dir=scratch, prefix="tallystick-drill-") as directory,
+        key_scratch(installation.keys_dir) as keys,
+    ):
         whole = Path(directory) / "whole"
         step("copy")
         _copy(installation, whole, Path(directory) / "store")
-        if _verify(installation, whole, Path(directory)).problems:
+        if _verify(installation, whole, keys).problems:
             report["problems"].append("the evidence does not verify before anything is changed")
         for name, (what, change) in TAMPERINGS.items():
             step(name)
@@ -78,7 +85,7 @@ def drill_tamper(installation: Installation, scratch: Path, step: Callable[[str]
             shutil.copytree(whole, victim)
             row = {"name": name, "what": what, "found": ""}
             if change(victim):
-                problems = _verify(installation, victim, Path(directory)).problems
+                problems = _verify(installation, victim, keys).problems
                 row["found"] = problems[0].message if problems else ""
                 if not problems:
                     report["problems"].append(f"{name}: verify did not notice")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tallystick.evidence.heads import read_remembered
 from tallystick.evidence.note import vkey
 from tallystick.evidence.origin import root_origin
 from tallystick.evidence.verify import Report
+from tallystick.pipeline.key_scratch import key_scratch
 from tallystick.pipeline.served import read_head
 from tallystick.pipeline.verify import VerifyOptions, verify_directory
 from tallystick.privacy.keys import KeyStore, check_key_place
@@ -48,8 +48,8 @@ def restore_backup(options: RestoreOptions, step: Callable[[str], None] = lambda
     check_key_place(data, keys, is_named=True)
     check_empty(data)
     files = _key_files(options) if options.identity is not None else None
-    with tempfile.TemporaryDirectory(prefix="tallystick-keys-") as scratch:
-        used = _keys_in_use(keys, files, Path(scratch))
+    with key_scratch(keys) as scratch:
+        used = _keys_in_use(keys, files, scratch)
         store = KeyStore.open(used)
         backups = Backups(_open(options.store, options), store, _server_of(options))
         listed = backups.listed()
@@ -61,7 +61,7 @@ def restore_backup(options: RestoreOptions, step: Callable[[str], None] = lambda
         target = Target(data, keys, files, known, is_proven, options.is_behind)
 
         def verify(directory: Path) -> Report:
-            return verify_directory(VerifyOptions(directory, keys=_without_head(used, Path(scratch))), lambda _: None)
+            return verify_directory(VerifyOptions(directory, keys=_without_head(used, scratch)), lambda _: None)
 
         return restore(backups, note, store, target, verify, step=step)
 

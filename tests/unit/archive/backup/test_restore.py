@@ -21,6 +21,7 @@ from tallystick.evidence.heads import read_remembered
 from tallystick.evidence.origin import ROOT, tree_dir
 from tallystick.pipeline.backup import make_backup, open_backups
 from tallystick.pipeline.context import open_installation
+from tallystick.pipeline.key_scratch import key_scratch
 from tallystick.pipeline.restoring import RestoreOptions, restore_backup
 from tallystick.pipeline.verify import VerifyOptions, verify_directory
 from tallystick.query.engine import QueryEngine
@@ -221,3 +222,16 @@ def test_an_index_of_our_own_key_with_a_bad_path_writes_nothing_outside(rig: Rig
     with pytest.raises(IntegrityError, match="does not belong"):
         restore_backup(options(rig))
     assert not (rig.base / "outside").exists()
+
+
+def test_copies_of_keys_lie_beside_the_keys_and_go(tmp_path: Path) -> None:
+    """Never among temporary files; what a killed run left is removed by the next, and nothing stays behind."""
+    keys = tmp_path / "data.keys"
+    left = tmp_path / ".data.keys.scratch"
+    left.mkdir()
+    (left / "root.key").write_bytes(b"left by a kill")
+    with key_scratch(keys) as scratch:
+        assert (scratch, list(scratch.iterdir())) == (left, [])
+        assert scratch.stat().st_mode & 0o777 == 0o700
+        (scratch / "root.key").write_bytes(b"x")
+    assert list(tmp_path.iterdir()) == []
