@@ -110,7 +110,10 @@ def list_pages(events: dict[str, str]) -> list[tuple[str, str, str]]:
         ("event-panel", f"/?{urlencode({**stranger, 'open': events['changes'], 'tab': 'changes'})}", "#panel ins"),
         ("event-proof", f"/?{urlencode({**story, 'q': 'action:customer.export', 'open': events['export'], 'tab': 'proof'})}",
          "#panel .verdict.good"),
+        ("overview", f"/overview?{urlencode(story)}", "section.wide svg"),
+        ("actor", f"/actor?{urlencode({**story, 'id': 'u_204'})}", "section.wide svg"),
         ("delivery", "/delivery", "table"),
+        ("retention", "/retention", "#classes"),
         ("integrity", "/integrity", "pre.command"),
         ("status", "/status", "table"),
     ]  # fmt: skip
