@@ -8,7 +8,7 @@ How exactly-once works: ClickHouse has no transaction over rows and a cursor, an
    another event parks the destination.
 2. An attempt whose outcome is not known (no answer in time, a connection that broke, a start) may still be running at the server. Until none
    of our inserts runs there, nothing is sent.
-3. An INSERT carries a token made of the cut's name. Servers since 22.2 keep a second one out within the table's window of
+3. An INSERT carries a token made of the cut's name. Servers that know tokens keep a second one out within the table's window of
    tokens, also where it was still on its way, in some proxy.
 4. Afterwards the rows are counted: an answer of 200 over rows that are not there is no delivery. When a server keeps rows out that were deleted
    meanwhile (its window still has the token), the attempt after that switches its keeping-out off.
